@@ -1,0 +1,1 @@
+"""What runs when: settings, storage, runs, stages, Prefect flows and the `hyperrec` command."""

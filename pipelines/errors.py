@@ -1,0 +1,45 @@
+"""Errors that a person caused or must act on: one sentence each, and the exit code it ends with.
+
+A message says what is wrong, where, and what to do next. The command line prints it without a
+traceback (``--debug`` adds it).
+"""
+
+
+class PipelineError(RuntimeError):
+    """A run failed; the message says why and what to do."""
+
+    exit_code = 1
+
+
+class UsageError(PipelineError):
+    """The command, its settings or its input cannot work as given."""
+
+    exit_code = 2
+
+
+class GateRefusedError(PipelineError):
+    """The judged model may not be published."""
+
+
+class StorageError(PipelineError):
+    """Blob storage could not be used."""
+
+
+class StorageUnavailableError(StorageError):
+    """Blob storage did not answer for as long as `HYPERREC_PATIENCE_SECONDS` allows."""
+
+
+class StorageDeniedError(StorageError):
+    """Blob storage refused the credential."""
+
+
+class NotFoundError(StorageError):
+    """No blob of that name."""
+
+
+class AlreadyExistsError(StorageError):
+    """A conditional put found the blob already there."""
+
+
+class CorruptOutputError(PipelineError):
+    """A stored output is not the one its manifest names."""

@@ -1,0 +1,149 @@
+"""Where the stores are and how to sign in: read from the environment, never from a file.
+
+Order for each store: an explicit setting of the environment; then the local services that
+`hyperrec up` started. An emulator's published key is used for loopback addresses alone;
+everything else signs in with `DefaultAzureCredential` unless the environment holds a key.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from pydantic import Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from infra.local import published_keys, services
+from pipelines.errors import UsageError
+
+
+class Environment(BaseSettings):
+    """The variables that hyperrec reads; each is optional."""
+
+    model_config = SettingsConfigDict(frozen=True, extra="ignore")
+
+    azure_storage_connection_string: SecretStr | None = None
+    azure_storage_account_url: str | None = None
+    azure_storage_key: SecretStr | None = None
+    cosmos_endpoint: str | None = None
+    cosmos_key: SecretStr | None = None
+    hyperrec_home: Path = Field(
+        default=Path(".hyperrec"), description="local services: state, logs and data"
+    )
+    hyperrec_runs: str | None = Field(default=None, description="URL under which runs are kept")
+    hyperrec_patience_seconds: float = Field(
+        default=60.0, gt=0, description="how long a store may be away before a run fails"
+    )
+
+
+@dataclass(frozen=True)
+class BlobAccount:
+    """A blob account and how to sign in to it."""
+
+    url: str
+    credential: Any = field(repr=False)
+
+
+@dataclass(frozen=True)
+class CosmosAccount:
+    """A Cosmos DB account and how to sign in to it."""
+
+    endpoint: str
+    credential: Any = field(repr=False)
+
+    @property
+    def is_local(self) -> bool:
+        """Whether this is an emulator on this machine, where containers may be made freely."""
+        return is_loopback(self.endpoint)
+
+
+def is_loopback(url: str) -> bool:
+    """Whether a URL's host is this machine."""
+    return (urlsplit(url).hostname or "") in {"127.0.0.1", "localhost", "::1"}
+
+
+def _azure_credential() -> Any:
+    from azure.identity import DefaultAzureCredential  # noqa: PLC0415  half a second to import
+
+    return DefaultAzureCredential()
+
+
+def blob_account(environment: Environment | None = None) -> BlobAccount:
+    """The blob account to use.
+
+    Raises:
+        UsageError: none is configured and no local one runs.
+    """
+    env = environment or Environment()
+    if env.azure_storage_connection_string is not None:
+        return _from_connection_string(env.azure_storage_connection_string.get_secret_value())
+    url = env.azure_storage_account_url
+    if url is None:
+        local = services.running(env.hyperrec_home)
+        url = local.blob_endpoint if local else None
+    if url is None:
+        raise UsageError(
+            "No blob storage is configured for az:// addresses: start the local services with "
+            "`hyperrec up`, set AZURE_STORAGE_ACCOUNT_URL or AZURE_STORAGE_CONNECTION_STRING, "
+            "or use file:// addresses."
+        )
+    if env.azure_storage_key is not None:
+        return BlobAccount(url, env.azure_storage_key.get_secret_value())
+    if is_loopback(url):
+        return BlobAccount(url, published_keys.AZURITE_KEY)
+    return BlobAccount(url, _azure_credential())
+
+
+def _from_connection_string(text: str) -> BlobAccount:
+    from azure.storage.blob import BlobServiceClient  # noqa: PLC0415  slow to import
+
+    try:
+        client = BlobServiceClient.from_connection_string(text)
+    except ValueError as error:
+        raise UsageError(
+            "AZURE_STORAGE_CONNECTION_STRING is not a connection string: copy it whole from the "
+            "storage account's page of access keys."
+        ) from error
+    return BlobAccount(client.url, client.credential)
+
+
+def cosmos_account(environment: Environment | None = None) -> CosmosAccount:
+    """The Cosmos DB account to use.
+
+    Raises:
+        UsageError: none is configured and no local one runs.
+    """
+    env = environment or Environment()
+    endpoint = env.cosmos_endpoint
+    if endpoint is None:
+        local = services.running(env.hyperrec_home)
+        endpoint = local.cosmos_endpoint if local else None
+    if endpoint is None:
+        raise UsageError(
+            "No Cosmos DB endpoint is configured: start the local services with `hyperrec up`, "
+            "or set COSMOS_ENDPOINT (and COSMOS_KEY unless the machine has an Azure identity)."
+        )
+    if env.cosmos_key is not None:
+        return CosmosAccount(endpoint, env.cosmos_key.get_secret_value())
+    if is_loopback(endpoint):
+        return CosmosAccount(endpoint, published_keys.COSMOS_KEY)
+    return CosmosAccount(endpoint, _azure_credential())
+
+
+@lru_cache(maxsize=1)
+def patience_seconds() -> float:
+    """How long a store may be away before a run fails, in seconds."""
+    return Environment().hyperrec_patience_seconds
+
+
+def pin_local_services() -> None:
+    """Make child processes (Spark's workers) find the local services from any folder.
+
+    Only addresses enter the environment; the keys of emulators are known to the code.
+    """
+    env = Environment()
+    os.environ["HYPERREC_HOME"] = str(env.hyperrec_home.resolve())

@@ -1,0 +1,283 @@
+"""Blobs behind one small interface: ``file://`` folders and ``az://`` containers.
+
+Both write a blob whole or not at all, both can create a blob only where none is
+(`create`, the conditional put on which manifests rest), both list by prefix. A name is relative
+to the storage's URL and uses forward slashes. A blob whose last part starts with a dot is
+somebody's unfinished write and is never listed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+from urllib.parse import unquote, urlsplit
+
+from azure.core.exceptions import (
+    AzureError,
+    ClientAuthenticationError,
+    HttpResponseError,
+    ResourceExistsError,
+    ResourceNotFoundError,
+    ServiceRequestError,
+    ServiceResponseError,
+)
+from azure.storage.blob import BlobServiceClient, ContainerClient, LinearRetry
+
+from pipelines.errors import (
+    AlreadyExistsError,
+    NotFoundError,
+    StorageDeniedError,
+    StorageError,
+    StorageUnavailableError,
+    UsageError,
+)
+from pipelines.settings import BlobAccount, blob_account, patience_seconds
+
+
+@dataclass(frozen=True)
+class Blob:
+    """One listed blob: its name, its size in bytes and a tag that changes with its content."""
+
+    name: str
+    size: int
+    etag: str
+
+
+class Storage(Protocol):
+    """A folder of blobs.
+
+    Every method raises `StorageUnavailableError` when the store stays away for longer than the
+    configured patience and `StorageDeniedError` when it refuses the credential.
+    """
+
+    url: str
+
+    def list(self, prefix: str = "") -> Iterator[Blob]:
+        """Blobs whose name starts with `prefix`, by name; none when the folder is not there."""
+        ...
+
+    def read(self, name: str) -> bytes:
+        """The whole blob; raises `NotFoundError`."""
+        ...
+
+    def write(self, name: str, data: bytes) -> None:
+        """Put a blob whole, replacing one of that name."""
+        ...
+
+    def create(self, name: str, data: bytes) -> None:
+        """Put a blob whole where none is; raises `AlreadyExistsError`."""
+        ...
+
+    def delete(self, name: str) -> None:
+        """Remove a blob; one that is not there is no error."""
+        ...
+
+
+def open_storage(url: str, *, account: BlobAccount | None = None) -> Storage:
+    """The storage at ``file:///folder``, ``/folder`` or ``az://container/prefix``.
+
+    Args:
+        url: where the blobs lie. A plain path means a folder of this machine.
+        account: the blob account of an ``az://`` URL; by default the configured one.
+
+    Raises:
+        UsageError: the scheme is another one, or no account is configured.
+    """
+    parts = urlsplit(url)
+    if parts.scheme == "az":
+        if not parts.netloc:
+            raise UsageError(
+                f"{url} names no container: write az://CONTAINER or az://CONTAINER/FOLDER."
+            )
+        return Container(account or blob_account(), parts.netloc, parts.path.strip("/"))
+    if parts.scheme == "file":
+        # file://folder/x is read as the relative path folder/x, as people write it.
+        return Folder(Path(unquote(parts.netloc + parts.path)))
+    if parts.scheme == "":
+        return Folder(Path(url))
+    raise UsageError(
+        f"{url} has the scheme {parts.scheme}://, which is not one of file:// and az://."
+    )
+
+
+def write_if_changed(storage: Storage, name: str, data: bytes) -> bool:
+    """Put a blob unless the same bytes are there already, so that its ETag stays.
+
+    Returns:
+        Whether it was written.
+    """
+    for blob in storage.list(name):
+        if blob.name == name and blob.size == len(data) and storage.read(name) == data:
+            return False
+    storage.write(name, data)
+    return True
+
+
+class Folder:
+    """Blobs as files below a folder."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root.absolute()
+        self.url = self.root.as_uri()
+
+    def list(self, prefix: str = "") -> Iterator[Blob]:
+        # Descend from the deepest folder the prefix names, not from the root.
+        start = self.root / prefix.rpartition("/")[0]
+        found = []
+        for folder, _, files in os.walk(start):
+            for file in files:
+                path = Path(folder, file)
+                name = path.relative_to(self.root).as_posix()
+                if not file.startswith(".") and name.startswith(prefix):
+                    found.append((name, path))
+        for name, path in sorted(found):
+            with contextlib.suppress(FileNotFoundError):
+                stat = path.stat()
+                yield Blob(name, stat.st_size, f"{stat.st_mtime_ns:x}-{stat.st_size:x}")
+
+    def read(self, name: str) -> bytes:
+        try:
+            return (self.root / name).read_bytes()
+        except (FileNotFoundError, NotADirectoryError) as error:
+            raise NotFoundError(f"There is no {name} in {self.url}.") from error
+        except OSError as error:
+            raise StorageError(f"Cannot read {self.root / name}: {error.strerror}.") from error
+
+    def write(self, name: str, data: bytes) -> None:
+        with self._unfinished(name, data) as (unfinished, path):
+            unfinished.replace(path)
+
+    def create(self, name: str, data: bytes) -> None:
+        with self._unfinished(name, data) as (unfinished, path):
+            try:
+                # A hard link is the file system's "only if absent"; rename would replace.
+                os.link(unfinished, path)
+            except FileExistsError as error:
+                raise AlreadyExistsError(f"{name} is already in {self.url}.") from error
+
+    @contextlib.contextmanager
+    def _unfinished(self, name: str, data: bytes) -> Iterator[tuple[Path, Path]]:
+        path = self.root / name
+        unfinished = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with unfinished.open("wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            yield unfinished, path
+        except OSError as error:
+            raise StorageError(
+                f"Cannot write {path}: {error.strerror}; check its permissions and free space."
+            ) from error
+        finally:
+            unfinished.unlink(missing_ok=True)
+
+    def delete(self, name: str) -> None:
+        path = self.root / name
+        path.unlink(missing_ok=True)
+        for parent in path.parents:
+            if parent == self.root:
+                break
+            try:
+                parent.rmdir()
+            except OSError:
+                break
+
+
+class Container:
+    """Blobs below a prefix of an Azure container."""
+
+    def __init__(self, account: BlobAccount, container: str, prefix: str) -> None:
+        self._prefix = f"{prefix}/" if prefix else ""
+        self.url = f"az://{container}/{prefix}".rstrip("/")
+        self._client: ContainerClient = BlobServiceClient(
+            account.url,
+            credential=account.credential,
+            retry_policy=_retry_policy(patience_seconds()),
+            connection_timeout=5,
+            read_timeout=60,
+        ).get_container_client(container)
+
+    def list(self, prefix: str = "") -> Iterator[Blob]:
+        with self._errors(prefix or "its blobs"):
+            try:
+                for blob in self._client.list_blobs(name_starts_with=self._prefix + prefix):
+                    name = blob.name[len(self._prefix) :]
+                    if not name.rpartition("/")[2].startswith("."):
+                        yield Blob(name, blob.size, blob.etag.strip('"'))
+            except ResourceNotFoundError:
+                return
+
+    def read(self, name: str) -> bytes:
+        with self._errors(name):
+            try:
+                data: bytes = self._client.download_blob(self._prefix + name).readall()
+            except ResourceNotFoundError as error:
+                raise NotFoundError(f"There is no {name} in {self.url}.") from error
+            return data
+
+    def write(self, name: str, data: bytes) -> None:
+        self._upload(name, data, overwrite=True)
+
+    def create(self, name: str, data: bytes) -> None:
+        try:
+            self._upload(name, data, overwrite=False)
+        except ResourceExistsError as error:
+            raise AlreadyExistsError(f"{name} is already in {self.url}.") from error
+
+    def _upload(self, name: str, data: bytes, *, overwrite: bool) -> None:
+        with self._errors(name):
+            try:
+                self._client.upload_blob(self._prefix + name, data, overwrite=overwrite)
+            except ResourceNotFoundError:
+                with contextlib.suppress(ResourceExistsError):
+                    self._client.create_container()
+                self._client.upload_blob(self._prefix + name, data, overwrite=overwrite)
+
+    def delete(self, name: str) -> None:
+        with self._errors(name), contextlib.suppress(ResourceNotFoundError):
+            self._client.delete_blob(self._prefix + name)
+
+    @contextlib.contextmanager
+    def _errors(self, name: str) -> Iterator[None]:
+        try:
+            yield
+        except ResourceExistsError:
+            raise
+        except (ServiceRequestError, ServiceResponseError) as error:
+            raise StorageUnavailableError(
+                f"Blob storage at {self._client.url} did not answer within "
+                f"{patience_seconds():.0f} s; bring it back and give the same command again, "
+                "which resumes."
+            ) from error
+        except ClientAuthenticationError as error:
+            raise StorageDeniedError(self._denied()) from error
+        except HttpResponseError as error:
+            if error.status_code in {401, 403}:
+                raise StorageDeniedError(self._denied()) from error
+            raise StorageError(
+                f"Blob storage refused {name} in {self.url}: {error.status_code} {error.reason}."
+            ) from error
+        except AzureError as error:
+            raise StorageError(
+                f"Blob storage failed on {name} in {self.url}: {error.message}"
+            ) from error
+
+    def _denied(self) -> str:
+        return (
+            f"Blob storage at {self._client.url} refused the credential: check "
+            "AZURE_STORAGE_CONNECTION_STRING or AZURE_STORAGE_KEY, or give the identity the role "
+            "Storage Blob Data Contributor."
+        )
+
+
+def _retry_policy(patience: float) -> LinearRetry:
+    """A try a second, so that the wait adds up to the patience and a short absence costs little."""
+    return LinearRetry(backoff=1, retry_total=math.ceil(patience), random_jitter_range=0)
