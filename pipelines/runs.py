@@ -204,8 +204,8 @@ class Run:
             return None
         except ValidationError as error:
             raise CorruptOutputError(
-                f"The manifest of stage {stage} of run {self.run_id} cannot be read: it was written "
-                "by another version or damaged; start a run with another date or configuration."
+                f"The manifest of stage {stage} of run {self.run_id} cannot be read: it is of "
+                "another version or damaged; start a run with another date or configuration."
             ) from error
 
     def require(self, stage: StageName) -> Manifest:

@@ -1,0 +1,220 @@
+"""The training loop: seeded, resumable after any epoch, keeping the epoch that validates best."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from hyperrec_core import models
+from hyperrec_core.evaluate import evaluate, model_scorer
+from hyperrec_core.histories import Histories
+
+log = logging.getLogger(__name__)
+
+_KEPT = "kept/"
+
+
+class TrainingError(RuntimeError):
+    """Training cannot go on; the message says why and what to change."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """How a model is fitted.
+
+    Attributes:
+        model: the model and its settings.
+        epochs: passes over the labels; the one with the best validation NDCG@10 is kept.
+        batch_size: labels a step.
+        negatives: items drawn uniformly a step and shared by its labels.
+        validation_labels: at most this many validation labels are ranked after an epoch.
+        validation_negatives: drawn a label for that.
+    """
+
+    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
+
+    model: models.ModelConfig = field(default_factory=models.HyperboloidConfig)
+    epochs: int = 8
+    batch_size: int = 512
+    negatives: int = 300
+    validation_labels: int = 5000
+    validation_negatives: int = 100
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch_size", "negatives", "validation_labels"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"train.{name} is {getattr(self, name)}; it must be at least 1.")
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """What one epoch did: mean loss, validation metrics (None without labels), time in seconds."""
+
+    number: int
+    loss: float
+    hr_at_10: float | None
+    ndcg_at_10: float | None
+    seconds: float
+    examples_per_second: float
+
+
+@dataclass
+class Progress:
+    """Training so far: what a checkpoint holds beside the model's tensors."""
+
+    epochs: list[Epoch] = field(default_factory=list)
+    best_epoch: int = 0
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain values."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> Progress:
+        """From plain values."""
+        return cls([Epoch(**epoch) for epoch in data["epochs"]], data["best_epoch"])
+
+
+Checkpoint = tuple[Progress, dict[str, Tensor]]
+
+
+def device_for(name: str = "auto") -> torch.device:
+    """The device to train on: CUDA when there is one, unless named otherwise."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return torch.device(name)
+
+
+def fit(
+    train: Histories,
+    validation: Histories,
+    config: TrainConfig,
+    *,
+    items: int,
+    seed: int,
+    device: torch.device,
+    resume: Checkpoint | None = None,
+    after_epoch: Callable[[Progress, dict[str, Tensor]], None] | None = None,
+    on_batch: Callable[[int, int], None] | None = None,
+) -> tuple[models.Model, Progress]:
+    """Fit a model.
+
+    Every random draw of an epoch comes from (seed, epoch), so a run that resumes after epoch k
+    computes what the undisturbed run does.
+
+    Args:
+        train: labels to learn from.
+        validation: labels that choose the epoch; may be empty, then the last epoch is kept.
+        config: model and loop settings.
+        items: size of the vocabulary.
+        seed: of the initial points, the order of examples and the negatives.
+        device: where to compute.
+        resume: progress and tensors of an earlier `after_epoch` call.
+        after_epoch: called with the progress and every tensor needed to resume from there.
+        on_batch: called with (examples done, examples in all) of the epoch.
+
+    Returns:
+        The model as after its best epoch, and the record of all epochs.
+
+    Raises:
+        TrainingError: no labels to train on, or the loss is no longer finite.
+    """
+    if not len(train):
+        raise TrainingError(
+            "There is no label to train on: no user has a purchase after an earlier event; "
+            "widen the input's dates or loosen the preprocess rules."
+        )
+    model = models.build(config.model, items=items, seed=seed, device=device)
+    progress, kept = Progress(), _copy(model.state())
+    if resume is not None:
+        progress, tensors = resume
+        current = {k: v for k, v in tensors.items() if not k.startswith(_KEPT)}
+        model.load_state(current)
+        kept = {k.removeprefix(_KEPT): v for k, v in tensors.items() if k.startswith(_KEPT)}
+    judged = _sample(len(validation), config.validation_labels, seed)
+
+    for number in range(len(progress.epochs) + 1, config.epochs + 1):
+        epoch = _epoch(model, train, config, number, items, seed, device, on_batch)
+        if len(judged):
+            metrics = evaluate(
+                model_scorer(model),
+                validation,
+                items=items,
+                lags=model.lags,
+                negatives=config.validation_negatives,
+                seed=seed,
+                examples=judged,
+            )
+            epoch = Epoch(
+                epoch.number,
+                epoch.loss,
+                metrics.hr_at_10,
+                metrics.ndcg_at_10,
+                epoch.seconds,
+                epoch.examples_per_second,
+            )
+        progress.epochs.append(epoch)
+        if _is_best(progress, epoch):
+            progress.best_epoch, kept = number, _copy(model.state())
+        if after_epoch is not None:
+            after_epoch(progress, model.state() | {_KEPT + k: v for k, v in kept.items()})
+    model.load_state(kept)
+    return model, progress
+
+
+def _epoch(
+    model: models.Model,
+    train: Histories,
+    config: TrainConfig,
+    number: int,
+    items: int,
+    seed: int,
+    device: torch.device,
+    on_batch: Callable[[int, int], None] | None,
+) -> Epoch:
+    generator = np.random.default_rng((seed, number))
+    order = train.shuffled(generator)
+    steps = -(-len(train) // config.batch_size)
+    started, total, done = time.monotonic(), torch.zeros((), device=device), 0
+    for step, batch in enumerate(train.batches(config.batch_size, lags=model.lags, order=order)):
+        negatives = torch.from_numpy(generator.integers(0, items, config.negatives)).to(device)
+        # Linear decay to zero over the whole training.
+        rate = 1.0 - ((number - 1) * steps + step) / (config.epochs * steps)
+        loss = model.step(batch.to(device), negatives, rate=rate)
+        total += loss * len(batch.labels)
+        done += len(batch.labels)
+        if on_batch is not None:
+            on_batch(done, len(train))
+    loss_value = float(total) / len(train)
+    if not np.isfinite(loss_value):
+        raise TrainingError(
+            f"The loss of epoch {number} is {loss_value}: lower train.model.learning_rate or "
+            "train.model.maximum_step."
+        )
+    seconds = time.monotonic() - started
+    return Epoch(number, loss_value, None, None, seconds, len(train) / seconds)
+
+
+def _is_best(progress: Progress, epoch: Epoch) -> bool:
+    if epoch.ndcg_at_10 is None:
+        return True
+    earlier = [e.ndcg_at_10 for e in progress.epochs[:-1] if e.ndcg_at_10 is not None]
+    return epoch.ndcg_at_10 > max(earlier, default=-1.0)
+
+
+def _sample(population: int, size: int, seed: int) -> np.ndarray:
+    """Numbers of the validation labels that are ranked: the same after every epoch."""
+    if population <= size:
+        return np.arange(population)
+    return np.sort(np.random.default_rng(seed).choice(population, size, replace=False))
+
+
+def _copy(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name: tensor.detach().clone() for name, tensor in state.items()}

@@ -1,0 +1,1 @@
+"""Hyperbolic geometry as free functions, in one convention (see `lorentz`)."""

@@ -1,0 +1,167 @@
+"""Labelled interaction histories: a flat item array with offsets, and the labels in it.
+
+The file contract is one row a user and split: `items` (dense ids, oldest first), `times` (seconds)
+and `is_label`. A label is predicted from the events of strictly earlier time, so that events tied
+with it, such as the rest of its basket, cannot leak into its history.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+COLUMNS = ("user_id", "items", "times", "is_label")
+
+
+class HistoriesError(ValueError):
+    """A table does not keep the contract of labelled histories."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Examples ready for a model: C ragged histories, newest item first, and B labels.
+
+    Labels that follow the same history, such as the items of one basket, share it, so that a
+    user point is computed once for all of them.
+
+    Shapes: `index` int64 [m] items, `lags` int64 [m] (0 is the newest), `offsets` int64 [C] where
+    each history starts in `index`; `labels` int64 [B] and `context` int64 [B], the history of each.
+    """
+
+    index: Tensor
+    lags: Tensor
+    offsets: Tensor
+    labels: Tensor
+    context: Tensor
+
+    def to(self, device: torch.device) -> Batch:
+        """The same batch on another device."""
+        return Batch(*(getattr(self, f.name).to(device, non_blocking=True) for f in fields(self)))
+
+
+@dataclass(frozen=True)
+class Histories:
+    """All examples of a split.
+
+    Attributes:
+        user_ids: one a row, in the order of the file.
+        items: every position of every row, int32 [positions].
+        offsets: where each row starts, int64 [rows + 1].
+        rows: the row of each label, int64 [labels].
+        label_positions: where in `items` each label stands, int64 [labels].
+        ends: where in `items` each label's history ends (exclusive), int64 [labels].
+    """
+
+    user_ids: pa.ChunkedArray
+    items: NDArray[np.int32]
+    offsets: NDArray[np.int64]
+    rows: NDArray[np.int64]
+    label_positions: NDArray[np.int64]
+    ends: NDArray[np.int64]
+
+    def __repr__(self) -> str:
+        rows, positions = len(self.offsets) - 1, len(self.items)
+        return f"Histories({rows} rows, {positions} positions, {len(self)} labels)"
+
+    def __len__(self) -> int:
+        return len(self.label_positions)
+
+    @property
+    def labels(self) -> NDArray[np.int32]:
+        """The item of each label, int32 [labels]."""
+        return self.items[self.label_positions]
+
+    @classmethod
+    def from_tables(cls, tables: Sequence[pa.Table], *, items: int) -> Histories:
+        """Histories from the parts of a split, in their order.
+
+        Args:
+            tables: tables with the columns of the contract; at least one.
+            items: size of the vocabulary; every id must be below it.
+
+        Raises:
+            HistoriesError: a column is missing, an id is out of range, times fall within a row, or
+                a label has no strictly earlier position.
+        """
+        table = pa.concat_tables(tables).combine_chunks()
+        if missing := [name for name in COLUMNS if name not in table.column_names]:
+            raise HistoriesError(
+                f"Histories lack the columns {missing}; found {table.column_names}."
+            )
+        # One total order of rows, whatever order the parts were written in: training draws by row.
+        table = table.sort_by("user_id")
+        flat, offsets = _flatten(table["items"])
+        times, _ = _flatten(table["times"])
+        is_label, _ = _flatten(table["is_label"])
+        if len(times) != len(flat) or len(is_label) != len(flat):
+            raise HistoriesError("items, times and is_label of some row differ in length.")
+        if len(flat) and (flat.min() < 0 or flat.max() >= items):
+            raise HistoriesError(f"Item ids reach {flat.max()}, beyond the vocabulary of {items}.")
+        tie_start = _tie_starts(times.astype(np.int64), offsets)
+        label_positions = np.flatnonzero(is_label).astype(np.int64)
+        rows = np.searchsorted(offsets, label_positions, side="right") - 1
+        ends = tie_start[label_positions]
+        if len(ends) and (empty := np.flatnonzero(ends <= offsets[rows])).size:
+            user = table["user_id"][int(rows[empty[0]])].as_py()
+            raise HistoriesError(f"A label of user {user!r} has no strictly earlier position.")
+        return cls(table["user_id"], flat.astype(np.int32), offsets, rows, label_positions, ends)
+
+    def shuffled(self, generator: np.random.Generator) -> NDArray[np.int64]:
+        """All example numbers in random order, labels that share a history staying together."""
+        contexts, context = np.unique(self.ends, return_inverse=True)
+        return np.argsort(generator.permutation(len(contexts))[context], kind="stable")
+
+    def batch(self, examples: NDArray[np.int64], *, lags: int) -> Batch:
+        """The examples of these numbers, each with the newest `lags` items of its history."""
+        ends = self.ends[examples]
+        first = np.diff(ends, prepend=-1) != 0
+        ends, starts = ends[first], self.offsets[self.rows[examples[first]]]
+        lengths = np.minimum(ends - starts, lags)
+        offsets = np.cumsum(lengths) - lengths
+        lag = np.arange(int(lengths.sum())) - np.repeat(offsets, lengths)
+        positions = np.repeat(ends - 1, lengths) - lag
+        return Batch(
+            index=torch.from_numpy(self.items[positions].astype(np.int64)),
+            lags=torch.from_numpy(lag),
+            offsets=torch.from_numpy(offsets),
+            labels=torch.from_numpy(self.items[self.label_positions[examples]].astype(np.int64)),
+            context=torch.from_numpy(np.cumsum(first) - 1),
+        )
+
+    def batches(
+        self, size: int, *, lags: int, order: NDArray[np.int64] | None = None
+    ) -> Iterator[Batch]:
+        """All examples in batches of `size`, in file order or in the order given."""
+        order = np.arange(len(self)) if order is None else order
+        for start in range(0, len(order), size):
+            yield self.batch(order[start : start + size], lags=lags)
+
+
+def _flatten(column: pa.ChunkedArray) -> tuple[NDArray[Any], NDArray[np.int64]]:
+    """Values and offsets of a list column; raises on nulls."""
+    array = column.combine_chunks()
+    if isinstance(array, pa.ChunkedArray):
+        array = pa.concat_arrays(array.chunks) if array.num_chunks else pa.array([], column.type)
+    values = array.flatten()
+    if array.null_count or values.null_count:
+        raise HistoriesError("Histories contain nulls.")
+    offsets = array.offsets.to_numpy().astype(np.int64)
+    return values.to_numpy(zero_copy_only=False), offsets - offsets[0]
+
+
+def _tie_starts(times: NDArray[np.int64], offsets: NDArray[np.int64]) -> NDArray[np.int64]:
+    """For each position the first one of its row with the same time. [positions]."""
+    positions = np.arange(len(times))
+    starts_row = np.zeros(len(times), dtype=bool)
+    starts_row[offsets[:-1][np.diff(offsets) > 0]] = True
+    step = np.diff(times, prepend=times[:1])
+    if np.any((step < 0) & ~starts_row):
+        raise HistoriesError("Times fall within a history; it must be ordered oldest first.")
+    return np.maximum.accumulate(np.where(starts_row | (step > 0), positions, 0))

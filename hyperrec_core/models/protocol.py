@@ -1,0 +1,57 @@
+"""What fitting, judging, publishing and reading ask of a model, whatever its geometry."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+from torch import Tensor
+
+from hyperrec_core.histories import Batch
+
+
+class Model(Protocol):
+    """A recommender whose score is a dot product of a user vector and an item vector.
+
+    Any such model can be served by maximum inner product search. K is the length of both vectors;
+    for the hyperboloid it is d + 1.
+    """
+
+    lags: int
+    """How many of the newest items of a history the model looks at."""
+
+    def step(self, batch: Batch, negatives: Tensor, *, rate: float) -> Tensor:
+        """One optimisation step.
+
+        Args:
+            batch: the examples, on the model's device.
+            negatives: items shared by all examples, int64 [N].
+            rate: factor on the configured learning rate, from the schedule.
+
+        Returns:
+            The mean loss of the batch before the step, a scalar.
+        """
+        ...
+
+    def item_vectors(self) -> Tensor:
+        """What is published for items, float32 [items, K]."""
+        ...
+
+    def context_vectors(self) -> Tensor | None:
+        """Vectors that stand for items inside a history where they differ, float32 [items, K]."""
+        ...
+
+    def user_vectors(self, batch: Batch) -> Tensor:
+        """What each history turns into: dot(user, item) is the score, up to a scale. [C, K]."""
+        ...
+
+    def state(self) -> dict[str, Tensor]:
+        """Every tensor that training needs to go on exactly from here."""
+        ...
+
+    def load_state(self, state: dict[str, Tensor]) -> None:
+        """Go on from a state of a model of the same configuration and size."""
+        ...
+
+    def description(self) -> dict[str, Any]:
+        """What a reader must know to turn a history into a user vector: `model.json`."""
+        ...
