@@ -1,0 +1,101 @@
+"""User points from published vectors: the Lorentz centroid and its properties."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from serving_export import userpoint
+from serving_export.errors import ExportError
+
+
+def model(weights: list[float], geometry: str = "hyperboloid") -> dict[str, Any]:
+    return {
+        "geometry": geometry,
+        "aggregator": {"kind": "learned_lags", "lag_weights": weights},
+    }
+
+
+def published(space: np.ndarray) -> np.ndarray:
+    time = np.sqrt(1 + (space**2).sum(1, keepdims=True))
+    return np.concatenate([-time, space], axis=1).astype(np.float32)
+
+
+def points(seed: int, rows: int, d: int = 4) -> np.ndarray:
+    return published(np.random.default_rng(seed).normal(size=(rows, d)))
+
+
+def test_one_item_is_its_own_user_point() -> None:
+    vectors = points(0, 1)
+    found = userpoint.user_point(model([0.3]), vectors)
+    np.testing.assert_allclose(found, userpoint.like(model([1.0]), vectors[0]), rtol=1e-6)
+
+
+def test_the_midpoint_of_two_points_on_a_line() -> None:
+    # On the curve (cosh t, sinh t) equal weights meet in the middle of t = 0.5 and t = 1.5.
+    vectors = np.array([[-np.cosh(t), np.sinh(t)] for t in (0.5, 1.5)], dtype=np.float32)
+    found = userpoint.user_point(model([1.0, 1.0]), vectors)
+    np.testing.assert_allclose(found, [np.cosh(1.0), np.sinh(1.0)], rtol=1e-6)
+
+
+def test_the_newest_takes_the_first_weight() -> None:
+    vectors = np.array([[-np.cosh(t), np.sinh(t)] for t in (0.0, 2.0)], dtype=np.float32)
+    near_newest = userpoint.user_point(model([10.0, 1.0]), vectors)
+    near_oldest = userpoint.user_point(model([1.0, 10.0]), vectors)
+    assert near_newest[1] < near_oldest[1]
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(1, 6), st.floats(0.01, 100.0))
+def test_on_the_sheet_and_indifferent_to_the_scale_of_weights(
+    seed: int, rows: int, scale: float
+) -> None:
+    weights = np.random.default_rng(seed).uniform(0.1, 1.0, rows)
+    found = userpoint.user_point(model(weights.tolist()), points(seed, rows)).astype(float)
+    assert found[0] >= 1
+    assert found[0] ** 2 - (found[1:] ** 2).sum() == pytest.approx(1.0, rel=1e-4)
+    scaled = userpoint.user_point(model((weights * scale).tolist()), points(seed, rows))
+    np.testing.assert_allclose(scaled, found, rtol=1e-5, atol=1e-6)
+
+
+@given(st.integers(0, 2**32 - 1))
+def test_the_dot_product_ranks_by_hyperbolic_distance(seed: int) -> None:
+    items = points(seed, 20)
+    user = userpoint.user_point(model([1.0, 0.5]), points(seed + 1, 2)).astype(float)
+    lorentz = items.astype(float) @ user
+    assert (lorentz <= -1 + 1e-5).all()
+    true = items.astype(float) * np.r_[-1.0, np.ones(4)]  # the points themselves
+    distance = np.arccosh(np.maximum(1.0, user[0] * true[:, 0] - true[:, 1:] @ user[1:]))
+    assert (np.argsort(-lorentz) == np.argsort(distance)).all()
+
+
+def test_a_euclidean_model_takes_the_weighted_mean() -> None:
+    vectors = np.array([[1.0, 0.0], [0.0, 4.0]], dtype=np.float32)
+    found = userpoint.user_point(model([3.0, 1.0], "euclidean"), vectors)
+    np.testing.assert_allclose(found, [0.75, 1.0])
+    assert (userpoint.like(model([1.0], "euclidean"), vectors[0]) == vectors[0]).all()
+
+
+@pytest.mark.parametrize(
+    ("wrong", "named"),
+    [
+        (model([1.0], "spherical"), "'spherical'"),
+        (model([]), "'learned_lags'"),
+        ({"geometry": "hyperboloid", "aggregator": {"kind": "attention"}}, "'attention'"),
+        ({}, "None"),
+    ],
+)
+def test_what_this_reader_does_not_know_is_refused_by_name(
+    wrong: dict[str, Any], named: str
+) -> None:
+    with pytest.raises(ExportError, match=named):
+        userpoint.user_point(wrong, points(0, 1))
+
+
+def test_damaged_vectors_are_told() -> None:
+    spacelike = np.array([[-1.0, 5.0]], dtype=np.float32)
+    with pytest.raises(ExportError, match="no centroid"):
+        userpoint.user_point(model([1.0]), spacelike)
