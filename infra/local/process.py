@@ -58,7 +58,9 @@ def _started(pid: int) -> str | None:
         return None
     # The command name in the second field may hold spaces and brackets.
     fields = stat.rpartition(")")[2].split()
-    return None if fields[0] in "ZX" else f"{boot}/{fields[19]}"
+    # A killed leader is a zombie at once; its port is free when its last thread has ended, too.
+    ended = fields[0] in "ZX" and int(fields[17]) <= 1
+    return None if ended else f"{boot}/{fields[19]}"
 
 
 def start(command: Sequence[str], log: Path, *, dies_with_caller: bool = False) -> Process:

@@ -12,7 +12,7 @@ import operator
 from collections.abc import Callable
 from typing import Any, Final
 
-from infra.local.cosmos import sql
+from infra.local.cosmos import syntax
 from infra.local.cosmos.errors import CosmosError, unsupported
 from infra.local.cosmos.store import Container, Json
 
@@ -58,7 +58,7 @@ def sort_key(value: Any) -> tuple[int, Any]:
 
 
 def compiled(  # noqa: PLR0911 (one return a form)
-    expression: sql.Expression, container: Container
+    expression: syntax.Expression, container: Container
 ) -> Evaluator:
     """Compiles an expression.
 
@@ -70,15 +70,17 @@ def compiled(  # noqa: PLR0911 (one return a form)
         CosmosError: 400 for an unknown function or a wrong number of arguments.
     """
     match expression:
-        case sql.Literal(value):
+        case syntax.Literal(value):
             return lambda _: value
-        case sql.Undefined():
+        case syntax.Undefined():
             return lambda _: UNDEFINED
-        case sql.Path(keys):
+        case syntax.Path(keys):
             return _path(keys)
-        case sql.Compound("VECTORDISTANCE"):
+        case syntax.Compound("VECTORDISTANCE"):
             return _vector_distance(expression, container)
-        case sql.Compound("OR") if (dispatched := _dispatched(expression, container)) is not None:
+        case syntax.Compound("OR") if (
+            dispatched := _dispatched(expression, container)
+        ) is not None:
             return dispatched
     parts = [compiled(operand, container) for operand in expression.operands]
     match expression.name:
@@ -100,30 +102,30 @@ def compiled(  # noqa: PLR0911 (one return a form)
     return _function(expression.name, parts)
 
 
-def candidate_ids(expression: sql.Expression | None) -> set[str] | None:
+def candidate_ids(expression: syntax.Expression | None) -> set[str] | None:
     """The ids an item must be among for the expression to hold; None when it does not say."""
     match expression:
-        case sql.Compound("=", (sql.Path(("id",)), sql.Literal(str(value)))):
+        case syntax.Compound("=", (syntax.Path(("id",)), syntax.Literal(str(value)))):
             return {value}
-        case sql.Compound("IN", (sql.Path(("id",)), *values)):
-            found = {v.value for v in values if isinstance(v, sql.Literal)}
+        case syntax.Compound("IN", (syntax.Path(("id",)), *values)):
+            found = {v.value for v in values if isinstance(v, syntax.Literal)}
             return {v for v in found if isinstance(v, str)} if len(found) == len(values) else None
-        case sql.Compound("AND", operands):
+        case syntax.Compound("AND", operands):
             known = [ids for part in operands if (ids := candidate_ids(part)) is not None]
             return set.intersection(*known) if known else None
-        case sql.Compound("OR", operands):
+        case syntax.Compound("OR", operands):
             each = [candidate_ids(part) for part in operands]
             return set().union(*each) if None not in each else None  # type: ignore[arg-type]
     return None
 
 
-def _dispatched(expression: sql.Compound, container: Container) -> Evaluator | None:
+def _dispatched(expression: syntax.Compound, container: Container) -> Evaluator | None:
     """An OR whose every branch names its ids, looked up by id.
 
     The SDK's read_items sends up to a thousand such branches; tried one by one for each item
     they would cost seconds.
     """
-    branches: dict[str, list[sql.Expression]] = {}
+    branches: dict[str, list[syntax.Expression]] = {}
     for part in expression.operands:
         ids = candidate_ids(part)
         if ids is None:
@@ -258,7 +260,7 @@ def _function(name: str, parts: list[Evaluator]) -> Evaluator:
     return lambda item: function(*[part(item) for part in parts])
 
 
-def distance_function(expression: sql.Compound, container: Container) -> tuple[str, int]:
+def distance_function(expression: syntax.Compound, container: Container) -> tuple[str, int]:
     """What a VectorDistance call computes: the policy's function and number of dimensions.
 
     Raises:
@@ -271,7 +273,7 @@ def distance_function(expression: sql.Compound, container: Container) -> tuple[s
         )
     policy = container.body.get("vectorEmbeddingPolicy", {}).get("vectorEmbeddings", [])
     for argument in arguments[:2]:
-        if isinstance(argument, sql.Path):
+        if isinstance(argument, syntax.Path):
             path = "/" + "/".join(str(key) for key in argument.keys)
             for embedding in policy:
                 if embedding["path"] == path:
@@ -283,11 +285,11 @@ def distance_function(expression: sql.Compound, container: Container) -> tuple[s
     )
 
 
-def _vector_distance(expression: sql.Compound, container: Container) -> Evaluator:
+def _vector_distance(expression: syntax.Compound, container: Container) -> Evaluator:
     function, dimensions = distance_function(expression, container)
     first, second = (compiled(part, container) for part in expression.operands[:2])
-    for argument in expression.operands[:2]:
-        if isinstance(argument, sql.Literal) and not _is_vector(argument.value, dimensions):
+    for argument, vector in zip(expression.operands[:2], (first, second), strict=True):
+        if not isinstance(argument, syntax.Path) and not _is_vector(vector({}), dimensions):
             raise CosmosError(
                 400, f"The query vector must be an array of {dimensions} numbers, as in the policy."
             )

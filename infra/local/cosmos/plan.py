@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from infra.local.cosmos import evaluate, sql
+from infra.local.cosmos import evaluate, syntax
 from infra.local.cosmos.errors import unsupported
 from infra.local.cosmos.store import Container, Json
 
@@ -18,21 +18,21 @@ from infra.local.cosmos.store import Container, Json
 _FILTER: Final = "{documentdb-formattableorderbyquery-filter}"
 
 
-def aggregates(expression: sql.Expression) -> list[sql.Compound]:
+def aggregates(expression: syntax.Expression) -> list[syntax.Compound]:
     """The aggregate calls inside an expression."""
-    if not isinstance(expression, sql.Compound):
+    if not isinstance(expression, syntax.Compound):
         return []
     if expression.name in evaluate.AGGREGATES:
         return [expression]
     return [found for operand in expression.operands for found in aggregates(operand)]
 
 
-def has_aggregate(query: sql.Query) -> bool:
+def has_aggregate(query: syntax.Query) -> bool:
     """Whether the SELECT list folds all items into one result."""
     return any(aggregates(expression) for _, expression in query.projection or ())
 
 
-def needs_plan(query: sql.Query) -> bool:
+def needs_plan(query: syntax.Query) -> bool:
     """Whether the query spans partitions in a way that only the SDK can finish."""
     windows = (query.top, query.offset, query.limit)
     return bool(
@@ -43,17 +43,17 @@ def needs_plan(query: sql.Query) -> bool:
     )
 
 
-def vector_order(query: sql.Query) -> sql.Compound | None:
+def vector_order(query: syntax.Query) -> syntax.Compound | None:
     """The VectorDistance call the query is ordered by."""
     first = query.order[0][0] if query.order else None
-    if isinstance(first, sql.Compound):
+    if isinstance(first, syntax.Compound):
         if len(query.order) > 1:
             raise unsupported("ORDER BY VectorDistance together with other properties")
         return first
     return None
 
 
-def descending(query: sql.Query, container: Container) -> list[bool]:
+def descending(query: syntax.Query, container: Container) -> list[bool]:
     """The direction of each ORDER BY item; by vector distance the most similar comes first."""
     vector = vector_order(query)
     if vector is not None:
@@ -61,7 +61,7 @@ def descending(query: sql.Query, container: Container) -> list[bool]:
     return [falling for _, falling in query.order]
 
 
-def build(query: sql.Query, container: Container) -> Json:
+def build(query: syntax.Query, container: Container) -> Json:
     """The plan of a query: what the SDK has to do and the query each partition gets."""
     folded = has_aggregate(query)
     if query.distinct and (query.order or folded):
@@ -91,14 +91,17 @@ def build(query: sql.Query, container: Container) -> Json:
     }
 
 
-def _rewritten(query: sql.Query) -> str:
+def _rewritten(query: syntax.Query) -> str:
     where = query.source(query.where) if query.where is not None else "true"
     root = query.root
     if has_aggregate(query):
         if not query.value:
             return ""  # the SDK refuses the query when it reads the plan
         (_, expression) = (query.projection or ())[0]
-        if not isinstance(expression, sql.Compound) or expression.name not in evaluate.AGGREGATES:
+        if (
+            not isinstance(expression, syntax.Compound)
+            or expression.name not in evaluate.AGGREGATES
+        ):
             raise unsupported("an expression over aggregates across partitions")
         return f'SELECT VALUE [{{"item": {_partial(query, expression)}}}] FROM {root} WHERE {where}'
     head, tail = "", ""
@@ -122,7 +125,7 @@ def _rewritten(query: sql.Query) -> str:
     )
 
 
-def _partial(query: sql.Query, call: sql.Compound) -> str:
+def _partial(query: syntax.Query, call: syntax.Compound) -> str:
     """What one partition contributes to an aggregate."""
     if call.name != "AVG":
         return query.source(call)
@@ -130,7 +133,7 @@ def _partial(query: sql.Query, call: sql.Compound) -> str:
     return f'{{"sum": SUM({argument}), "count": COUNT({argument})}}'
 
 
-def _fields(query: sql.Query) -> str:
+def _fields(query: syntax.Query) -> str:
     if query.projection is None:
         return "*"
     if query.value:
@@ -138,7 +141,7 @@ def _fields(query: sql.Query) -> str:
     return ", ".join(f"{query.source(e)} AS {name}" for name, e in query.projection)
 
 
-def _payload(query: sql.Query) -> str:
+def _payload(query: syntax.Query) -> str:
     if query.projection is None:
         return query.root
     if query.value:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from typing import Any, Final
 
-from infra.local.cosmos import sql
+from infra.local.cosmos import syntax
 from infra.local.cosmos.errors import bad_request, unsupported
 from infra.local.cosmos.store import Container, Json
 
@@ -190,7 +190,7 @@ def _check_unchanged(new: Json, previous: Container) -> None:
         )
 
 
-def check_order(container: Container, query: sql.Query) -> None:
+def check_order(container: Container, query: syntax.Query) -> None:
     """Refuses an ORDER BY that the container's indexes cannot serve.
 
     Raises:
@@ -199,7 +199,7 @@ def check_order(container: Container, query: sql.Query) -> None:
     policy = container.body["indexingPolicy"]
     wanted = []
     for expression, falling in query.order:
-        assert isinstance(expression, sql.Path)  # noqa: S101 (the parser lets nothing else pass)
+        assert isinstance(expression, syntax.Path)  # noqa: S101 (the parser lets nothing else pass)
         wanted.append(("/" + "/".join(map(str, expression.keys)), falling))
     if len(wanted) == 1:
         if not _indexed(policy, wanted[0][0]):

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
-from infra.local.cosmos import charges, evaluate, plan, policies, sql
+from infra.local.cosmos import charges, evaluate, plan, policies, syntax
 from infra.local.cosmos.errors import CosmosError, bad_request
 from infra.local.cosmos.store import Container, Json, Store
 
@@ -57,7 +57,7 @@ def feed(store: Store, container: Container, cursor: Cursor) -> Page:
     return _stream(container, cursor, ((row.sequence, row.body) for row in rows))
 
 
-def run(store: Store, container: Container, query: sql.Query, cursor: Cursor) -> Page:
+def run(store: Store, container: Container, query: syntax.Query, cursor: Cursor) -> Page:
     """One page of a query's results.
 
     Raises:
@@ -87,7 +87,7 @@ def _token(container: Container, kind: str, at: int) -> str:
 
 
 def _matches(
-    store: Store, container: Container, query: sql.Query, cursor: Cursor, start: int
+    store: Store, container: Container, query: syntax.Query, cursor: Cursor, start: int
 ) -> Iterator[tuple[int, str, Json]]:
     """Items for which WHERE is true: sequence, text and content."""
     holds = evaluate.compiled(query.where, container) if query.where is not None else None
@@ -105,7 +105,7 @@ def _matches(
             yield row.sequence, row.body, item
 
 
-def _projector(query: sql.Query, container: Container) -> Any:
+def _projector(query: syntax.Query, container: Container) -> Any:
     """From an item to the JSON text of its result, or None when there is none."""
     fields = [(name, evaluate.compiled(e, container)) for name, e in query.projection or ()]
 
@@ -137,7 +137,7 @@ def _stream(container: Container, cursor: Cursor, found: Iterator[tuple[int, str
     return Page(results, None, charges.query(looked_at, size))
 
 
-def _whole(store: Store, container: Container, query: sql.Query, cursor: Cursor) -> Page:
+def _whole(store: Store, container: Container, query: syntax.Query, cursor: Cursor) -> Page:
     start = _position(container, cursor, "SKIP")
     vector = plan.vector_order(query)
     if vector is not None and query.top is None and query.limit is None:
@@ -163,12 +163,12 @@ def _whole(store: Store, container: Container, query: sql.Query, cursor: Cursor)
     return Page(page, token, charges.query(looked_at, sum(map(len, page))))
 
 
-def _sort(items: list[Json], container: Container, query: sql.Query) -> None:
+def _sort(items: list[Json], container: Container, query: syntax.Query) -> None:
     falling = plan.descending(query, container)
     # Python's sort is stable: sorting by the last key first orders by all of them.
     for (expression, _), reverse in reversed(list(zip(query.order, falling, strict=True))):
         value = evaluate.compiled(expression, container)
-        if isinstance(expression, sql.Compound):
+        if isinstance(expression, syntax.Compound):
             # An item without a valid vector is not in the vector index.
             items[:] = [item for item in items if value(item) is not evaluate.UNDEFINED]
         items.sort(key=_key(value), reverse=reverse)
@@ -179,17 +179,17 @@ def _key(value: evaluate.Evaluator) -> Callable[[Json], Any]:
 
 
 def _aggregated(
-    store: Store, container: Container, query: sql.Query, cursor: Cursor
+    store: Store, container: Container, query: syntax.Query, cursor: Cursor
 ) -> tuple[list[str], int]:
     """The single result of an aggregate query, as a list, and how many items it looked at."""
     calls = [c for _, e in query.projection or () for c in plan.aggregates(e)]
     if any(len(call.operands) != 1 for call in calls):
         raise bad_request("An aggregate function takes exactly one argument.")
     if query.where is None and all(
-        call.name == "COUNT" and isinstance(call.operands[0], sql.Literal) for call in calls
+        call.name == "COUNT" and isinstance(call.operands[0], syntax.Literal) for call in calls
     ):
         total = store.count(container, time.time(), cursor.partition)
-        values: dict[sql.Span, Any] = {call.span: total for call in calls}
+        values: dict[syntax.Span, Any] = {call.span: total for call in calls}
     else:
         operands = [evaluate.compiled(call.operands[0], container) for call in calls]
         columns: list[list[Any]] = [[] for _ in calls]
@@ -206,20 +206,26 @@ def _aggregated(
     return [_text(defined)], total
 
 
-def _substituted(expression: sql.Expression, values: dict[sql.Span, Any]) -> sql.Expression:
+def _substituted(
+    expression: syntax.Expression, values: dict[syntax.Span, Any]
+) -> syntax.Expression:
     """The expression with each aggregate call replaced by its value."""
-    if isinstance(expression, sql.Path):
+    if isinstance(expression, syntax.Path):
         raise CosmosError(
             400, "Property reference is invalid in the select list next to an aggregate function."
         )
-    if not isinstance(expression, sql.Compound):
+    if not isinstance(expression, syntax.Compound):
         return expression
     if expression.span in values and expression.name in evaluate.AGGREGATES:
         value = values[expression.span]
         undefined = value is evaluate.UNDEFINED
-        return sql.Undefined(expression.span) if undefined else sql.Literal(value, expression.span)
+        return (
+            syntax.Undefined(expression.span)
+            if undefined
+            else syntax.Literal(value, expression.span)
+        )
     parts = tuple(_substituted(operand, values) for operand in expression.operands)
-    return sql.Compound(expression.name, parts, expression.span, expression.fields)
+    return syntax.Compound(expression.name, parts, expression.span, expression.fields)
 
 
 def _fold(name: str, column: list[Any]) -> Any:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import time
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from infra.local.cosmos import evaluate, policies, sql
+from infra.local.cosmos import evaluate, policies, sql, syntax
 from infra.local.cosmos.documents import parse_json
 from infra.local.cosmos.errors import OWNER_NOT_FOUND, CosmosError, bad_request, unsupported
 from infra.local.cosmos.store import Container, Json, Store, resource_id
@@ -257,8 +258,13 @@ def _listed(request: Request, bodies: list[Json], name: str, rid: str) -> Answer
     return Answer(200, body, {"x-ms-item-count": str(len(bodies))})
 
 
-def parse_query(raw: bytes) -> sql.Query:
-    """Parses the body of a query request: `{"query": text, "parameters": [...]}`."""
+@functools.lru_cache(maxsize=16)
+def parse_query(raw: bytes) -> syntax.Query:
+    """Parses the body of a query request: `{"query": text, "parameters": [...]}`.
+
+    Cached because every page of a result comes with the whole query: read_items sends a thousand
+    conditions ten times.
+    """
     body = parse_json(raw)
     if not isinstance(body, dict) or not isinstance(body.get("query"), str):
         raise bad_request("A query must be a JSON object with the text under query.")

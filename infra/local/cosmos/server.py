@@ -46,6 +46,10 @@ def operation_name(request: Request) -> str:
     return "upsert" if request.flag("x-ms-documentdb-is-upsert") else "create"
 
 
+class _DroppedError(Exception):
+    """The connection was broken on purpose."""
+
+
 class Endpoint:
     """One account, kept in one folder."""
 
@@ -54,7 +58,9 @@ class Endpoint:
         self.faults = Faults()
         self._key = base64.b64decode(published_keys.COSMOS_KEY)
 
-    async def handle(self, http: web.Request) -> web.StreamResponse:
+    async def handle(  # noqa: PLR0911 (one return a kind of end)
+        self, http: web.Request
+    ) -> web.StreamResponse:
         """Answers one request; whatever goes wrong becomes an error body of the service's form."""
         try:
             raw_path = http.raw_path.partition("?")[0]
@@ -65,6 +71,10 @@ class Endpoint:
             return await self._serve(http, request)
         except CosmosError as error:
             return self._refusal(http, error)
+        except RecursionError:
+            return self._refusal(http, bad_request("The query or document is nested too deeply."))
+        except _DroppedError:
+            return web.Response()  # nobody is there any more to receive it
         except web.HTTPRequestEntityTooLarge:
             return self._refusal(http, CosmosError(413, "Request size is too large."))
         except Exception:
@@ -107,6 +117,7 @@ class Endpoint:
             await asyncio.sleep(fault.delay)
         if fault.drop and http.transport is not None:
             http.transport.abort()
+            raise _DroppedError
         error = fault.error()
         if error is not None:
             raise error

@@ -13,10 +13,18 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, Final, NoReturn
 
 from infra.local.cosmos.errors import CosmosError, unsupported
+from infra.local.cosmos.syntax import (
+    Compound,
+    Expression,
+    Literal,
+    Path,
+    Query,
+    Span,
+    Undefined,
+)
 
 _MAX_QUERY_CHARACTERS: Final = 512 * 1024
 
@@ -36,75 +44,6 @@ _RESERVED: Final = frozenset(
      "LIMIT", "AND", "OR", "NOT", "IN", "AS", "TRUE", "FALSE", "NULL", "UNDEFINED", "JOIN", "GROUP",
      "BETWEEN", "LIKE", "EXISTS", "UDF", "ARRAY", "ALL"]
 )  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Span:
-    """Where an expression stands in the query text."""
-
-    start: int
-    end: int
-
-
-@dataclass(frozen=True)
-class Literal:
-    """A constant, or the value of a parameter."""
-
-    value: Any
-    span: Span
-
-
-@dataclass(frozen=True)
-class Undefined:
-    """The keyword `undefined`."""
-
-    span: Span
-
-
-@dataclass(frozen=True)
-class Path:
-    """A property of the item; no keys mean the item itself."""
-
-    keys: tuple[str | int, ...]
-    span: Span
-
-
-@dataclass(frozen=True)
-class Compound:
-    """An operator, function, array or object with its operands.
-
-    `name` is `AND`, `OR`, `NOT`, `IN`, a comparison sign, `[]`, `{}` or an upper-case function
-    name; `fields` are the property names of `{}`.
-    """
-
-    name: str
-    operands: tuple[Expression, ...]
-    span: Span
-    fields: tuple[str, ...] = ()
-
-
-Expression = Literal | Undefined | Path | Compound
-
-
-@dataclass(frozen=True)
-class Query:
-    """A parsed query. `projection` is None for `*`; with `value` it has one unnamed entry."""
-
-    text: str
-    projection: tuple[tuple[str, Expression], ...] | None
-    value: bool
-    distinct: bool
-    top: int | None
-    where: Expression | None
-    order: tuple[tuple[Expression, bool], ...]
-    offset: int | None
-    limit: int | None
-    root: str
-    where_end: int
-
-    def source(self, expression: Expression) -> str:
-        """The text of an expression."""
-        return self.text[expression.span.start : expression.span.end]
 
 
 def parse(text: str, parameters: Mapping[str, Any]) -> Query:
@@ -241,6 +180,7 @@ class _Parser:
 
     def projection(self) -> tuple[tuple[str, Expression], ...]:
         fields: list[tuple[str, Expression]] = []
+        unnamed = 0
         while True:
             expression = self.expression()
             if self.accept("AS"):
@@ -248,7 +188,8 @@ class _Parser:
             elif isinstance(expression, Path) and expression.keys:
                 name = str(expression.keys[-1])
             else:
-                name = f"${len(fields) + 1}"
+                unnamed += 1
+                name = f"${unnamed}"
             if any(name == other for other, _ in fields):
                 raise CosmosError(400, f"Cannot use the property name {name!r} more than once.")
             fields.append((name, expression))
