@@ -1,0 +1,1 @@
+"""The Spark job that turns raw interactions into labelled histories."""

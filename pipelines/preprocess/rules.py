@@ -1,0 +1,31 @@
+"""The names of the rules, in the order in which they apply: the vocabulary of every count."""
+
+from __future__ import annotations
+
+EVENT_TYPES = ("purchase", "view", "add_to_bag", "save", "rating", "return")
+
+# A row that breaks several of these carries all their names and is counted under the first.
+QUARANTINE_RULES = (
+    "row_unreadable",
+    "user_id_missing",
+    "item_id_missing",
+    "user_id_too_long",
+    "item_id_too_long",
+    "event_type_unknown",
+    "event_time_missing",
+    "event_time_before_2000",
+    "event_time_after_as_of",
+    "quantity_not_positive",
+    "price_negative",
+)
+
+# Rows that are right but not wanted in a history. The drop rules of the configuration come first.
+DROP_RULES = (
+    "duplicate",
+    "return",
+    "cancelled_purchase",
+    "repeated_event",
+    "user_below_minimum",
+    "item_below_minimum",
+    "history_cap",
+)
