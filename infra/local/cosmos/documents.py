@@ -143,7 +143,9 @@ def _patch(store: Store, container: Container, operation: Operation) -> Outcome:
     if item is None:
         raise _missing(operation)
     _check_match(operation, item.etag)
-    document = patch.patched(container, json.loads(item.body), operation.document or {})
+    if not isinstance(operation.document, dict):
+        raise bad_request("A patch must be a JSON object with operations.")
+    document = patch.patched(container, json.loads(item.body), operation.document)
     if extract_key(container, document) != operation.partition or document["id"] != item.id:
         raise bad_request("A patch cannot change the id or the partition key of an item.")
     return _save(store, container, document, item.sequence, 200)

@@ -43,6 +43,8 @@ class Rule:
             raise bad_request(f"Unknown fault key {unknown[0]!r}: use some of {sorted(_KEYS)}.")
         if not {"status", "delay_ms", "drop"} & set(settings):
             raise bad_request("A fault rule needs a status, delay_ms or drop.")
+        if not isinstance(settings.get("operations", []), list):
+            raise bad_request("The operations of a fault rule must be a list of names.")
         if settings.get("when", "before") not in ("before", "after"):
             raise bad_request("A fault strikes when: before or after.")
         self.settings = settings

@@ -55,7 +55,7 @@ def checked_name(body: Any) -> str:
     return name
 
 
-def checked_container(body: Json, previous: Container | None = None) -> Json:
+def checked_container(body: Any, previous: Container | None = None) -> Json:
     """The container document to store: defaults filled in, everything checked.
 
     Args:
@@ -65,6 +65,8 @@ def checked_container(body: Json, previous: Container | None = None) -> Json:
     Raises:
         CosmosError: 400 for what the service refuses and for features not in the subset.
     """
+    if not isinstance(body, dict):
+        raise bad_request("A container must be a JSON object.")
     unknown = {key for key, value in body.items() if value is not None} - _KNOWN - _SYSTEM
     if unknown:
         raise unsupported(f"the container property {sorted(unknown)[0]!r}")

@@ -203,7 +203,7 @@ def offers(store: Store, request: Request) -> Answer:
         raise CosmosError(404, "There is no offer with this resource id.")
     if request.method == "PUT":
         sent = parse_json(request.body)
-        content = sent.get("content") or {}
+        content = (sent.get("content") if isinstance(sent, dict) else None) or {}
         if content.get("offerAutopilotSettings"):
             raise unsupported("autoscale throughput")
         units = _checked_throughput(content.get("offerThroughput"))
