@@ -13,6 +13,8 @@ import os
 import socket
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -27,6 +29,9 @@ _LOG = logging.getLogger(__name__)
 
 _RENEW_SECONDS = 10.0
 _MARGIN_SECONDS = 5.0
+
+# Loads of this very process, which may have left one behind when the service was away.
+_HERE: set[str] = set()
 
 
 def holder_name(run_id: str) -> str:
@@ -63,14 +68,19 @@ def is_alive(loading: Loading) -> bool | None:
     here = process_identity()
     if loading.process is None or here is None:
         return None
+    if loading.process == here:
+        return loading.load in _HERE
     place, pid, _ = loading.process.rsplit("/", 2)
     if place != here.rsplit("/", 2)[0]:
         return None
     return process_identity(int(pid)) == loading.process
 
 
-def acquire(store: ControlStore, *, version: str, run_id: str, load: str) -> Control:
-    """Take the loading lease.
+@contextmanager
+def holding(
+    store: ControlStore, *, version: str, run_id: str, load: str
+) -> Iterator[tuple[Control, LeaseKeeper]]:
+    """Take the loading lease and renew it until left; it is not given back at the end.
 
     A lease of a process that is gone is taken over at once, and so is one that has ended. When the
     same run holds it from a machine that cannot be looked at, that is most likely this very run
@@ -82,12 +92,22 @@ def acquire(store: ControlStore, *, version: str, run_id: str, load: str) -> Con
         run_id: the run that made it.
         load: a new unique id for this load.
 
-    Returns:
-        The state with this load in it.
+    Yields:
+        The state with this load in it, and the keeper to ask before each write.
 
     Raises:
         HeldByAnotherError: a live load, or one that may be alive, holds the lease.
     """
+    _HERE.add(load)
+    try:
+        control = _acquire(store, version=version, run_id=run_id, load=load)
+        with LeaseKeeper(store, load) as keeper:
+            yield control, keeper
+    finally:
+        _HERE.discard(load)
+
+
+def _acquire(store: ControlStore, *, version: str, run_id: str, load: str) -> Control:
     wanted = Loading(
         slot="",
         version=version,

@@ -176,14 +176,16 @@ def publish(
             return nothing_to_do
 
         load = uuid.uuid4().hex
-        control = lease.acquire(store, version=version, run_id=run_id, load=load)
-        slot = slots.free_slot(control)
         try:
-            with lease.LeaseKeeper(store, load) as keeper:
+            with lease.holding(store, version=version, run_id=run_id, load=load) as (
+                control,
+                keeper,
+            ):
                 # The same version may have been promoted while the lease was waited for.
                 if control.active != before.active and (nothing_to_do := already(control)):
                     store.update(lambda c: slots.release(c, load))
                     return nothing_to_do
+                slot = slots.free_slot(control)
                 done = in_slot(
                     slot, lambda target: _load(target, by_id, version, slot, keeper.may_write)
                 )

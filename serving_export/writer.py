@@ -159,7 +159,7 @@ class Writer:
                     return
             except AzureError as error:
                 if not is_transient(error):
-                    raise explain(error, self.endpoint, f"writing item {item_id!r}") from error
+                    raise explain(error, self.endpoint, f"writing item {item_id[:40]!r}") from error
                 failure = error
                 meter.retries += 1
             await asyncio.sleep(waiting.delay(attempt, failure))
