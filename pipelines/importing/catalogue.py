@@ -7,6 +7,7 @@ not mention stays, so that a nightly file of one day does not forget yesterday's
 
 from __future__ import annotations
 
+from functools import reduce
 from typing import Any, Final
 
 import pyarrow as pa
@@ -75,8 +76,7 @@ class Catalogue:
             if trait in binding.columns
         }
         if binding.category:
-            levels = [_path(batch.column(name)) for name in binding.category]
-            texts["category"] = pc.binary_join_element_wise(*levels, LEVEL, null_handling="skip")
+            texts["category"] = reduce(_below, [_path(batch.column(n)) for n in binding.category])
         for trait, values in texts.items():
             said = convert.blank_as_null(values)
             rows = pa.table({"item_id": item_id, "text": said}).append_column(
@@ -157,9 +157,20 @@ class _Groups:
 def _path(column: pa.Array) -> pa.Array:
     """string[n]: the levels a column gives, joined; null where it gives none."""
     if pa.types.is_list(column.type) or pa.types.is_large_list(column.type):
-        texts = column.cast(pa.list_(pa.string()))
-        return pc.binary_join(pc.fill_null(texts, []), LEVEL)
+        paths = [
+            LEVEL.join(str(level).strip() for level in levels if level is not None)
+            for levels in pc.fill_null(column, []).to_pylist()
+        ]
+        return convert.blank_as_null(pa.array(paths, pa.string()))
     return convert.blank_as_null(convert.text(column))
+
+
+def _below(outer: pa.Array, inner: pa.Array) -> pa.Array:
+    """string[n]: paths with their next levels.
+
+    Not one call of binary_join_element_wise(null_handling="skip"): it drops rows of nulls alone.
+    """
+    return pc.coalesce(pc.binary_join_element_wise(outer, inner, LEVEL), outer, inner)
 
 
 def _complete(item: dict[str, Any], other: dict[str, Any]) -> None:

@@ -113,13 +113,16 @@ def moment(
 
 
 def _moments_of_texts(column: pa.Array, unit: str, notation: str | None) -> pa.Array:
+    column = pc.utf8_trim_whitespace(column)
+    # pandas reads "now" and "today" as the time of reading; a date has digits.
+    column = pc.if_else(pc.match_substring_regex(column, "[0-9]"), column, None)
     texts = pd.Series(column.to_pandas(), dtype=object)
     read = pd.to_datetime(texts, format=notation or "ISO8601", errors="coerce", utc=True)
     moments = pa.array(read.astype("datetime64[us, UTC]")).cast(pa.int64())
     if notation is not None:
         return moments
     digits = 9 if unit == "auto" else 1
-    is_number = pc.match_substring_regex(column, rf"^\s*-?\d{{{digits},}}(\.\d*)?\s*$")
+    is_number = pc.match_substring_regex(column, rf"^-?\d{{{digits},}}(\.\d*)?$")
     if not pc.any(is_number).as_py():
         return moments
     return pc.if_else(pc.fill_null(is_number, False), _since_1970(column, unit), moments)
@@ -137,13 +140,14 @@ def _since_1970(column: pa.Array, unit: str) -> pa.Array:
         per_unit = np.select([size < 1e11, size < 1e14, size < 1e17], [1e6, 1e3, 1.0], 1e-3)
     else:
         per_unit = np.full(len(values), {"seconds": 1e6, "milliseconds": 1e3}[unit])
-    usable = ~missing & (size * per_unit <= LATEST)
+    with np.errstate(over="ignore"):
+        usable = ~missing & (size * per_unit <= LATEST)
     if exact:
         factor = np.maximum(per_unit, 1).astype(np.int64)
         moments = np.where(usable, values, 0) * factor
         moments = np.where(per_unit < 1, moments // 1000, moments)
     else:
-        moments = np.rint(np.where(usable, values * per_unit, 0)).astype(np.int64)
+        moments = np.rint(np.where(usable, values, 0) * per_unit).astype(np.int64)
     return pa.array(moments, pa.int64(), mask=~usable)
 
 

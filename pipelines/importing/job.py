@@ -104,13 +104,13 @@ def import_source(
             read += len(batch)
             if progress:
                 progress(len(batch))
-        if not read and file is files[-1]:
-            raise UsageError(f"{source} holds no rows: give a file with interactions in it.")
         parts.finish()
         by_day += parts.rows
         written += parts.written
         unchanged += parts.unchanged
 
+    if not read:
+        raise UsageError(f"{source} holds no rows: give a file with interactions in it.")
     items, changed = catalogue.write(target)
     days = sorted(set(by_day) - {UNKNOWN})
     return ImportReport(

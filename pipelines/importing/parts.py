@@ -44,17 +44,15 @@ class Parts:
         unchanged: parts that were there with the same bytes.
     """
 
-    def __init__(self, target: Storage, name: str, *, buffer_bytes: int = BUFFER_BYTES) -> None:
+    def __init__(self, target: Storage, name: str) -> None:
         """Begin a source file.
 
         Args:
             target: the raw layout.
             name: the file's name below the source, from which the parts are named.
-            buffer_bytes: size of the rows held before they are written.
         """
         self._target = target
         self._prefix = f"part-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
-        self._buffer_bytes = buffer_bytes
         self._buffer: list[pa.RecordBatch] = []
         self._held = 0
         self._parts_of_day: Counter[str] = Counter()
@@ -66,12 +64,14 @@ class Parts:
         """Take raw rows, oldest in the file first."""
         self._buffer.append(batch)
         self._held += batch.nbytes
-        if self._held >= self._buffer_bytes:
+        if self._held >= BUFFER_BYTES:
             self._flush()
 
     def finish(self) -> None:
         """Write what is held and remove parts that an earlier file of this name left behind."""
         self._flush()
+        if not self.rows:
+            return
         valid = {
             f"{folder_of(day)}/{self._prefix}-{number}.parquet"
             for day, count in self._parts_of_day.items()

@@ -62,10 +62,15 @@ class SourceFile:
     zipped: bool
     _open: Callable[[], BinaryIO] = field(repr=False)
 
-    def open(self) -> BinaryIO:
+    @contextlib.contextmanager
+    def open(self) -> Iterator[BinaryIO]:
         """The file's bytes, unzipped."""
-        stream = self._open()
-        return cast(BinaryIO, gzip.GzipFile(fileobj=stream)) if self.zipped else stream
+        with self._open() as stream:
+            if self.zipped:
+                with gzip.GzipFile(fileobj=stream) as unzipped:
+                    yield cast(BinaryIO, unzipped)
+            else:
+                yield stream
 
 
 class Source:
@@ -198,7 +203,7 @@ def column_names(file: SourceFile) -> list[str]:
     Raises:
         UsageError: the file cannot be read.
     """
-    with _readable(file), contextlib.closing(file.open()) as stream:
+    with _readable(file), file.open() as stream:
         if file.kind == "parquet":
             return list(pq.ParquetFile(stream).schema_arrow.names)
         if file.kind == "csv":
@@ -219,7 +224,7 @@ def batches(file: SourceFile, columns: Sequence[str]) -> Iterator[pa.RecordBatch
         UsageError: the file cannot be read to its end.
     """
     wanted = list(dict.fromkeys(columns))
-    with _readable(file), contextlib.closing(file.open()) as stream:
+    with _readable(file), file.open() as stream:
         if file.kind == "parquet":
             parquet = pq.ParquetFile(stream)
             yield from parquet.iter_batches(batch_size=BATCH_ROWS, columns=wanted)
@@ -242,9 +247,9 @@ def _header(stream: BinaryIO) -> tuple[list[str], str]:
 
 
 def _csv_batches(file: SourceFile, wanted: list[str], stream: BinaryIO) -> Iterator[pa.RecordBatch]:
-    with contextlib.closing(file.open()) as first:
+    with file.open() as first:
         names, delimiter = _header(first)
-    yield from pacsv.open_csv(
+    with pacsv.open_csv(
         stream,
         pacsv.ReadOptions(block_size=CSV_BLOCK_BYTES),
         pacsv.ParseOptions(delimiter=delimiter, newlines_in_values=True),
@@ -253,7 +258,8 @@ def _csv_batches(file: SourceFile, wanted: list[str], stream: BinaryIO) -> Itera
             include_columns=wanted,
             strings_can_be_null=False,
         ),
-    )
+    ) as reader:
+        yield from reader
 
 
 def _json_rows(stream: BinaryIO) -> Iterator[dict[str, Any]]:
@@ -297,7 +303,7 @@ def _readable(file: SourceFile) -> Iterator[None]:
             f"Cannot read {file.address}: it is not UTF-8 text; convert it (for example with "
             "iconv -f WINDOWS-1252 -t UTF-8) and import it again."
         ) from error
-    except (OSError, EOFError, zlib.error, pa.ArrowException, ValueError) as error:
+    except (OSError, EOFError, zlib.error, csv.Error, pa.ArrowException, ValueError) as error:
         reason = getattr(error, "strerror", None) or (str(error).splitlines() or [repr(error)])[0]
         hint = "whole" if file.kind != "json" else "whole, one JSON object a line"
         raise UsageError(
