@@ -18,7 +18,8 @@ from hyperrec_core.histories import Histories
 
 log = logging.getLogger(__name__)
 
-_KEPT = "kept/"
+KEPT = "kept/"
+"""Prefix of the best epoch's tensors in a checkpoint; the others are those after the last epoch."""
 
 
 class TrainingError(RuntimeError):
@@ -33,6 +34,8 @@ class TrainConfig:
         model: the model and its settings.
         epochs: passes over the labels; the one with the best validation NDCG@10 is kept.
         batch_size: labels a step.
+        labels_per_history: at most this many labels that share a history (the rest of a basket,
+            say) count in an epoch, drawn anew for each.
         negatives: items drawn uniformly a step and shared by its labels.
         validation_labels: at most this many validation labels are ranked after an epoch.
         validation_negatives: drawn a label for that.
@@ -43,12 +46,20 @@ class TrainConfig:
     model: models.ModelConfig = field(default_factory=models.HyperboloidConfig)
     epochs: int = 8
     batch_size: int = 512
+    labels_per_history: int = 10
     negatives: int = 300
     validation_labels: int = 5000
     validation_negatives: int = 100
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size", "negatives", "validation_labels"):
+        for name in (
+            "epochs",
+            "batch_size",
+            "labels_per_history",
+            "negatives",
+            "validation_labels",
+            "validation_negatives",
+        ):
             if getattr(self, name) < 1:
                 raise ValueError(f"train.{name} is {getattr(self, name)}; it must be at least 1.")
 
@@ -135,9 +146,9 @@ def fit(
     progress, kept = Progress(), _copy(model.state())
     if resume is not None:
         progress, tensors = resume
-        current = {k: v for k, v in tensors.items() if not k.startswith(_KEPT)}
+        current = {k: v for k, v in tensors.items() if not k.startswith(KEPT)}
         model.load_state(current)
-        kept = {k.removeprefix(_KEPT): v for k, v in tensors.items() if k.startswith(_KEPT)}
+        kept = {k.removeprefix(KEPT): v for k, v in tensors.items() if k.startswith(KEPT)}
     judged = _sample(len(validation), config.validation_labels, seed)
 
     for number in range(len(progress.epochs) + 1, config.epochs + 1):
@@ -164,7 +175,7 @@ def fit(
         if _is_best(progress, epoch):
             progress.best_epoch, kept = number, _copy(model.state())
         if after_epoch is not None:
-            after_epoch(progress, model.state() | {_KEPT + k: v for k, v in kept.items()})
+            after_epoch(progress, model.state() | {KEPT + k: v for k, v in kept.items()})
     model.load_state(kept)
     return model, progress
 
@@ -180,8 +191,8 @@ def _epoch(
     on_batch: Callable[[int, int], None] | None,
 ) -> Epoch:
     generator = np.random.default_rng((seed, number))
-    order = train.shuffled(generator)
-    steps = -(-len(train) // config.batch_size)
+    order = train.shuffled(generator, per_history=config.labels_per_history)
+    steps = -(-len(order) // config.batch_size)
     started, total, done = time.monotonic(), torch.zeros((), device=device), 0
     for step, batch in enumerate(train.batches(config.batch_size, lags=model.lags, order=order)):
         negatives = torch.from_numpy(generator.integers(0, items, config.negatives)).to(device)
@@ -191,15 +202,15 @@ def _epoch(
         total += loss * len(batch.labels)
         done += len(batch.labels)
         if on_batch is not None:
-            on_batch(done, len(train))
-    loss_value = float(total) / len(train)
+            on_batch(done, len(order))
+    loss_value = float(total) / len(order)
     if not np.isfinite(loss_value):
         raise TrainingError(
             f"The loss of epoch {number} is {loss_value}: lower train.model.learning_rate or "
             "train.model.maximum_step."
         )
     seconds = time.monotonic() - started
-    return Epoch(number, loss_value, None, None, seconds, len(train) / seconds)
+    return Epoch(number, loss_value, None, None, seconds, len(order) / seconds)
 
 
 def _is_best(progress: Progress, epoch: Epoch) -> bool:

@@ -113,10 +113,18 @@ class Histories:
             raise HistoriesError(f"A label of user {user!r} has no strictly earlier position.")
         return cls(table["user_id"], flat.astype(np.int32), offsets, rows, label_positions, ends)
 
-    def shuffled(self, generator: np.random.Generator) -> NDArray[np.int64]:
-        """All example numbers in random order, labels that share a history staying together."""
-        contexts, context = np.unique(self.ends, return_inverse=True)
-        return np.argsort(generator.permutation(len(contexts))[context], kind="stable")
+    def shuffled(self, generator: np.random.Generator, *, per_history: int) -> NDArray[np.int64]:
+        """Example numbers in random order, at most `per_history` of those that share a history.
+
+        Labels that share one stay together; which of them are drawn changes with the generator.
+        Without the bound, a few users with large baskets are most of the loss.
+        """
+        contexts, context, counts = np.unique(self.ends, return_inverse=True, return_counts=True)
+        order = np.lexsort((generator.random(len(context)), context))
+        place = np.arange(len(order)) - np.repeat(np.cumsum(counts) - counts, counts)
+        drawn = order[place < per_history]
+        place_of_context = generator.permutation(len(contexts))
+        return drawn[np.argsort(place_of_context[context[drawn]], kind="stable")]
 
     def batch(self, examples: NDArray[np.int64], *, lags: int) -> Batch:
         """The examples of these numbers, each with the newest `lags` items of its history."""

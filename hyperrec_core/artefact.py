@@ -1,0 +1,101 @@
+"""What training leaves behind: `items.parquet`, `model.json` and safetensors checkpoints.
+
+`items.parquet` holds the vectors as they are published: `target` is the item vector for maximum
+inner product search, `context` stands for the item inside a history where a model keeps two
+tables. No pickles, in or out.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.torch import load as load_tensors
+from safetensors.torch import save as save_tensors
+from torch import Tensor
+
+from hyperrec_core.fit import KEPT, Checkpoint, Progress
+from hyperrec_core.models import Model
+
+
+class ArtefactError(ValueError):
+    """A stored artefact cannot be read."""
+
+
+@dataclass(frozen=True)
+class ItemVectors:
+    """The published side of a model.
+
+    Attributes:
+        item_ids: by dense id.
+        target: item vectors, float32 [items, K].
+        context: vectors of items in histories where they differ, float32 [items, K].
+    """
+
+    item_ids: list[str]
+    target: NDArray[np.float32]
+    context: NDArray[np.float32] | None
+
+
+def items_table(model: Model, item_ids: list[str]) -> pa.Table:
+    """`items.parquet` of a model: item int32, item_id, target and context float32 lists."""
+    columns: dict[str, Any] = {
+        "item": pa.array(range(len(item_ids)), pa.int32()),
+        "item_id": pa.array(item_ids, pa.string()),
+        "target": _to_lists(model.item_vectors()),
+    }
+    if (context := model.context_vectors()) is not None:
+        columns["context"] = _to_lists(context)
+    return pa.table(columns)
+
+
+def read_items(data: bytes) -> ItemVectors:
+    """The vectors in the bytes of an `items.parquet`."""
+    table = pq.read_table(io.BytesIO(data))
+    context = _to_matrix(table["context"]) if "context" in table.column_names else None
+    return ItemVectors(table["item_id"].to_pylist(), _to_matrix(table["target"]), context)
+
+
+def save_checkpoint(progress: Progress, tensors: dict[str, Tensor]) -> bytes:
+    """Progress and tensors as one safetensors blob."""
+    plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    return bytes(save_tensors(plain, {"progress": json.dumps(progress.to_json())}))
+
+
+def load_checkpoint(data: bytes) -> Checkpoint:
+    """The progress and tensors of `save_checkpoint`; raises `ArtefactError`."""
+    try:
+        # A safetensors file starts with the length of its JSON header, which holds our metadata.
+        length = int.from_bytes(data[:8], "little")
+        header = json.loads(data[8 : 8 + length])
+        progress = Progress.from_json(json.loads(header["__metadata__"]["progress"]))
+        return progress, load_tensors(data)
+    except (SafetensorError, ValueError, KeyError, TypeError) as error:
+        raise ArtefactError(f"The checkpoint cannot be read: {error}") from error
+
+
+def best_state(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The model's tensors after its best epoch, out of a checkpoint's."""
+    return {
+        name.removeprefix(KEPT): tensor for name, tensor in tensors.items() if name.startswith(KEPT)
+    }
+
+
+def _to_lists(vectors: Tensor) -> pa.FixedSizeListArray:
+    matrix = vectors.detach().cpu().numpy()
+    return pa.FixedSizeListArray.from_arrays(pa.array(matrix.reshape(-1)), matrix.shape[1])
+
+
+def _to_matrix(column: pa.ChunkedArray) -> NDArray[np.float32]:
+    array = column.combine_chunks()
+    if isinstance(array, pa.ChunkedArray):
+        array = array.chunk(0)
+    flat: NDArray[np.float32] = array.flatten().to_numpy()
+    return flat.reshape(len(array), -1)

@@ -1,0 +1,32 @@
+"""`hyperrec import`: a retailer's file or folder into the raw blob layout."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from pipelines.cli.app import app
+from pipelines.cli.show import console
+
+
+@app.command(name="import")
+def import_(
+    source: Annotated[str, typer.Argument(help="a file or folder of Parquet, CSV or JSON lines")],
+    mapping: Annotated[
+        str, typer.Option("--mapping", help="name of a column mapping, or the path of a .toml file")
+    ],
+    to: Annotated[str, typer.Option("--to", help="URL of the raw layout to write")],
+) -> None:
+    """Write a retailer's rows by date into blob storage, columns mapped, no row lost or judged."""
+    from pipelines.importing import import_source, load_mapping  # noqa: PLC0415
+    from pipelines.storage import open_storage  # noqa: PLC0415
+
+    target = open_storage(to)
+    report = import_source(source, load_mapping(mapping), target)
+    console.print(
+        f"{report.rows_read:,} rows read, {report.rows_written:,} written to {target.url}: "
+        f"{report.days:,} days from {report.first_day} to {report.last_day}, "
+        f"{report.rows_undated:,} rows without a usable time, {report.items:,} catalogue items; "
+        f"{report.files_written:,} files written, {report.files_unchanged:,} as they were."
+    )

@@ -1,0 +1,61 @@
+"""`hyperrec run`: the whole job, as a Prefect flow in this process."""
+
+from __future__ import annotations
+
+import logging
+import os
+from datetime import datetime
+from typing import Annotated
+
+import typer
+
+from pipelines.cli import options
+from pipelines.cli.app import app, exit_code
+from pipelines.cli.show import console, print_run
+
+
+@app.command()
+def run(
+    source: options.Input,
+    as_of: options.AsOf,
+    profile: options.ProfileName = "default",
+    settings: options.Settings = None,
+    runs: options.Runs = None,
+    quiet: Annotated[bool, typer.Option("--quiet", help="no summary at the end")] = False,
+) -> None:
+    """Preprocess, train, evaluate and publish; the same command again goes on where it stopped."""
+    run_id = run_flow(source, as_of, profile=profile, settings=settings, runs=runs)
+    if not quiet:
+        print_run(run_id, runs, source)
+
+
+def run_flow(
+    source: str, as_of: datetime, *, profile: str, settings: list[str] | None, runs: str | None
+) -> str:
+    """Run the flow in this process, without a server of its own where none is configured."""
+    prepare_prefect()
+    with console.status("starting"):
+        from pipelines.flows.retrain import retrain  # noqa: PLC0415  seconds to import
+    from pipelines.start import runs_url  # noqa: PLC0415
+
+    return retrain(
+        source=source,
+        as_of=as_of.date(),
+        profile=profile,
+        overrides=settings,
+        runs=runs or runs_url(source),
+    )
+
+
+def prepare_prefect() -> None:
+    """No calls home, and our errors told once, by the command, not three times by Prefect."""
+    os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
+    os.environ.setdefault("DO_NOT_TRACK", "1")
+    os.environ.setdefault("PREFECT_LOGGING_LEVEL", "WARNING")
+
+    def is_news(record: logging.LogRecord) -> bool:
+        error = record.exc_info[1] if record.exc_info else None
+        return error is None or exit_code(error) is None
+
+    for name in ("prefect.flow_runs", "prefect.task_runs"):
+        logging.getLogger(name).addFilter(is_news)

@@ -1,0 +1,103 @@
+"""`hyperrec status | rollback | recommend | similar`: what Cosmos DB holds and answers."""
+
+from __future__ import annotations
+
+import getpass
+import socket
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from pipelines.cli.app import app
+from pipelines.cli.show import console
+from serving_export.reader import Reader, Recommendation
+from serving_export.slots import Control
+
+
+@app.command()
+def status() -> None:
+    """Show the active version, the one before, and what is being loaded."""
+    from pipelines.settings import cosmos_account, patience_seconds  # noqa: PLC0415
+    from serving_export.publish import status as read_status  # noqa: PLC0415
+
+    account = cosmos_account()
+    _print_control(read_status(account.endpoint, account.credential, patience=patience_seconds()))
+
+
+@app.command()
+def rollback() -> None:
+    """Make the previous version active again; a second time undoes the first."""
+    from pipelines.settings import cosmos_account, patience_seconds  # noqa: PLC0415
+    from serving_export.publish import rollback as roll_back  # noqa: PLC0415
+
+    account = cosmos_account()
+    who = f"{getpass.getuser()}@{socket.gethostname()}"
+    _print_control(
+        roll_back(account.endpoint, account.credential, who=who, patience=patience_seconds())
+    )
+
+
+Count = Annotated[int, typer.Option("--k", min=1, max=1000, help="how many items")]
+
+
+@app.command()
+def recommend(
+    history: Annotated[str, typer.Option("--user-history", help="item ids, oldest first: A,B,C")],
+    k: Count = 10,
+    category: Annotated[str | None, typer.Option(help="only items of this category")] = None,
+    seen: Annotated[bool, typer.Option("--seen", help="items of the history too")] = False,
+) -> None:
+    """Recommend items for a history, as a service would."""
+    items = [item.strip() for item in history.split(",") if item.strip()]
+    with _reader() as reader:
+        known = reader.get(items)
+        if unknown := [item for item in items if item not in known]:
+            console.print(f"Not in the active version, passed over: {', '.join(unknown)}")
+        if items and not known:
+            console.print("No item of the history is known: these are the most popular items.")
+        for item in items:
+            if item in known:
+                console.print(f"history  {item}  {known[item].title or ''}", markup=False)
+        found = reader.recommend(items, k, exclude_seen=not seen, category=category)
+    _print_recommendations(found)
+
+
+@app.command()
+def similar(item: Annotated[str, typer.Argument(help="item id")], k: Count = 10) -> None:
+    """Show the items nearest to one."""
+    with _reader() as reader:
+        if (known := reader.get([item])) and known[item].title:
+            console.print(f"{item}  {known[item].title}", markup=False)
+        found = reader.similar(item, k)
+    _print_recommendations(found)
+
+
+def _reader() -> Reader:
+    from pipelines.settings import cosmos_account  # noqa: PLC0415
+
+    account = cosmos_account()
+    return Reader(account.endpoint, account.credential)
+
+
+def _print_recommendations(found: list[Recommendation]) -> None:
+    table = Table("", "item", "score", "title")
+    for place, each in enumerate(found, 1):
+        table.add_row(str(place), each.item_id, f"{each.score:.4f}", each.title or "")
+    console.print(table)
+
+
+def _print_control(control: Control) -> None:
+    table = Table("", "slot", "version", "items", "since (UTC)", "by")
+    for name, part in (("active", control.active), ("previous", control.previous)):
+        if part is None:
+            table.add_row(name, "-")
+            continue
+        since = f"{part.promoted_at:%Y-%m-%d %H:%M:%S}"
+        table.add_row(name, part.slot, part.version, f"{part.items:,}", since, part.promoted_by)
+    if (loading := control.loading) is not None:
+        lease = f"lease to {loading.expires_at:%H:%M:%S}"
+        table.add_row("loading", loading.slot, loading.version, "", lease, loading.holder)
+    else:
+        table.add_row("loading", "-")
+    console.print(table)

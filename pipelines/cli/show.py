@@ -1,0 +1,87 @@
+"""How results look on a terminal."""
+
+from __future__ import annotations
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from pipelines.runs import Manifest, Run
+
+console = Console(highlight=False, soft_wrap=True)
+
+
+def print_run(run_id: str, runs: str | None, source: str | None = None) -> None:
+    """Everything a person wants to know of a finished run."""
+    from pipelines.start import open_run, runs_url  # noqa: PLC0415
+
+    run = open_run(run_id, runs or runs_url(source))
+    console.print(f"\nRun [bold]{run_id}[/bold] in {run.storage.url}")
+    print_counts(run.require("preprocess"))
+    print_metrics(run.require("evaluate"))
+    print_outputs(run, run.require("train"))
+    print_published(run.require("export"))
+
+
+def print_counts(manifest: Manifest) -> None:
+    """Where every row that was read went."""
+    metrics = manifest.metrics
+    table = Table("rows", "", "", title="Interactions", title_justify="left")
+    table.columns[2].justify = "right"
+    table.add_row("read", "", f"{metrics['rows_read']:,}")
+    table.add_row("kept", "", f"{metrics['rows_kept']:,}")
+    for fate in ("quarantined", "dropped"):
+        table.add_row(fate, "", f"{metrics['rows_' + fate]:,}", style="bold")
+        for rule, rows in metrics[fate].items():
+            table.add_row("", escape(rule), f"{rows:,}")
+    console.print(table)
+    for file, reason in metrics["files_quarantined"].items():
+        console.print(f"Quarantined file {escape(file)}: {escape(reason)}")
+    labels = ", ".join(f"{split} {count:,}" for split, count in metrics["labels"].items())
+    console.print(
+        f"{metrics['users']:,} users, {metrics['items']:,} items, "
+        f"{metrics['first_event']} to {metrics['last_event']}; labels: {labels}"
+    )
+
+
+def print_metrics(manifest: Manifest) -> None:
+    """The metrics beside popularity's, and what the gates said."""
+    results = manifest.metrics["results"]
+    negatives = results["model"]["negatives"]
+    table = Table(
+        "",
+        f"HR@10 ({negatives} neg.)",
+        f"NDCG@10 ({negatives} neg.)",
+        "Recall@10 (all items)",
+        "NDCG@10 (all items)",
+        title=f"Test, {results['model']['labels']:,} labels",
+        title_justify="left",
+    )
+    names = ("hr_at_10", "ndcg_at_10", "recall_at_10_full", "ndcg_at_10_full")
+    for scorer, result in results.items():
+        table.add_row(scorer, *(f"{result[name]:.4f}" for name in names))
+    console.print(table)
+    for verdict in manifest.metrics["verdicts"]:
+        word = "passed" if verdict["passed"] else "[bold]refused[/bold]"
+        console.print(f"Gate {verdict['gate']}: {word}, {verdict['reason']}.")
+
+
+def print_outputs(run: Run, manifest: Manifest) -> None:
+    """Where a stage's outputs are, and what to do next."""
+    folder = f"{run.storage.url}/{run.run_id}/{manifest.stage}/{manifest.attempt}"
+    names = ", ".join(o.name for o in manifest.outputs if "/" not in o.name)
+    console.print(f"Stage {manifest.stage} of run {run.run_id}, {manifest.wall_seconds:.1f} s.")
+    console.print(f"Outputs in {folder}: {names}")
+
+
+def print_published(manifest: Manifest) -> None:
+    """What the export did."""
+    metrics = manifest.metrics
+    if metrics["already_active"]:
+        console.print(f"Version {metrics['version']} was active already in slot {metrics['slot']}.")
+        return
+    console.print(
+        f"Published version [bold]{metrics['version']}[/bold]: {metrics['items']:,} items in slot "
+        f"{metrics['slot']}, verified, {metrics['request_units']:,.0f} RU, "
+        f"{metrics['seconds']:.1f} s."
+    )

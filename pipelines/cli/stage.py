@@ -1,0 +1,58 @@
+"""`hyperrec preprocess | train | evaluate | export`: each stage alone."""
+
+from __future__ import annotations
+
+from pipelines.cli import options
+from pipelines.cli.app import app
+from pipelines.cli.show import print_counts, print_metrics, print_outputs, print_published
+
+
+@app.command()
+def preprocess(
+    source: options.Input,
+    as_of: options.AsOf,
+    profile: options.ProfileName = "default",
+    settings: options.Settings = None,
+    runs: options.Runs = None,
+) -> None:
+    """Turn raw interactions into labelled histories, and begin a run with them."""
+    from pipelines.stages.preprocess import run_preprocess  # noqa: PLC0415
+    from pipelines.start import start_run  # noqa: PLC0415
+
+    run = start_run(
+        source=source, as_of=as_of.date(), profile=profile, overrides=settings, runs=runs
+    )
+    manifest = run_preprocess(run)
+    print_counts(manifest)
+    print_outputs(run, manifest)
+
+
+@app.command()
+def train(run_id: options.RunId, runs: options.Runs = None) -> None:
+    """Fit the model on the histories of a run."""
+    from pipelines.stages.train import run_train  # noqa: PLC0415
+    from pipelines.start import open_run  # noqa: PLC0415
+
+    run = open_run(run_id, runs)
+    print_outputs(run, run_train(run))
+
+
+@app.command()
+def evaluate(run_id: options.RunId, runs: options.Runs = None) -> None:
+    """Judge the model of a run beside popularity."""
+    from pipelines.stages.evaluate import run_evaluate  # noqa: PLC0415
+    from pipelines.start import open_run  # noqa: PLC0415
+
+    run = open_run(run_id, runs)
+    manifest = run_evaluate(run)
+    print_metrics(manifest)
+    print_outputs(run, manifest)
+
+
+@app.command()
+def export(run_id: options.RunId, runs: options.Runs = None) -> None:
+    """Publish the judged model of a run to Cosmos DB."""
+    from pipelines.stages.export import run_export  # noqa: PLC0415
+    from pipelines.start import open_run  # noqa: PLC0415
+
+    print_published(run_export(open_run(run_id, runs)))

@@ -1,0 +1,51 @@
+"""What the stages after preprocessing read: the vocabulary and the labelled histories."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from hyperrec_core.histories import Histories
+from pipelines.runs import Attempt
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """The items of a run, by dense id."""
+
+    item_ids: list[str]
+    counts: NDArray[np.int64]
+    categories: list[tuple[str, ...]]
+    is_live: NDArray[np.bool_]
+    titles: list[str | None]
+
+    def __len__(self) -> int:
+        return len(self.item_ids)
+
+
+def read_vocabulary(attempt: Attempt) -> Vocabulary:
+    """The vocabulary that the preprocess stage of the attempt's run wrote."""
+    table = _read(attempt, "vocabulary.parquet").sort_by("item")
+    return Vocabulary(
+        item_ids=table["item_id"].to_pylist(),
+        counts=table["count"].to_numpy(),
+        categories=[tuple(path or ()) for path in table["category"].to_pylist()],
+        is_live=np.array(table["is_live"].to_pylist(), dtype=bool),
+        titles=table["title"].to_pylist(),
+    )
+
+
+def read_histories(attempt: Attempt, split: str, *, items: int) -> Histories:
+    """The histories of a split: `train`, `validation` or `test`."""
+    manifest = attempt.run.require("preprocess")
+    names = [o.name for o in manifest.outputs if o.name.startswith(f"histories/{split}/")]
+    return Histories.from_tables([_read(attempt, name) for name in sorted(names)], items=items)
+
+
+def _read(attempt: Attempt, name: str) -> pa.Table:
+    return pq.read_table(io.BytesIO(attempt.read("preprocess", name)))

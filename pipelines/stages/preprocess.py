@@ -1,0 +1,50 @@
+"""Stage 1: raw interactions to labelled histories, in a Spark session of this process."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pipelines.errors import UsageError
+from pipelines.preprocess.job import preprocess
+from pipelines.preprocess.session import spark_session
+from pipelines.preprocess.source import raw_listing
+from pipelines.profile import parse_profile
+from pipelines.runs import Attempt, Manifest, Run, RunRecord
+from pipelines.settings import pin_local_services
+from pipelines.storage import open_storage
+
+
+def run_preprocess(run: Run) -> Manifest:
+    """Do the preprocess stage of a run, unless it is done.
+
+    Raises:
+        UsageError: no Java, or the input has changed since the run was made.
+        PipelineError: too much in quarantine, or nothing left after the rules.
+    """
+    return run.finish("preprocess", lambda attempt: _work(run.record, attempt))
+
+
+def _work(record: RunRecord, attempt: Attempt) -> dict[str, Any]:
+    profile = parse_profile(record.configuration, source=f"run {record.run_id}")
+    listing = raw_listing(open_storage(record.input), record.as_of)
+    now = RunRecord.identify(
+        as_of=record.as_of,
+        source=record.input,
+        listing=listing,
+        configuration=record.configuration,
+    )
+    if now.run_id != record.run_id:
+        raise UsageError(
+            f"The input {record.input} has changed since run {record.run_id} was made; "
+            f"`hyperrec run --input {record.input} --as-of {record.as_of}` makes a run of what is "
+            "there now."
+        )
+    pin_local_services()
+    spark = spark_session()
+    try:
+        return preprocess(
+            spark, record.input, listing, record.as_of, profile.preprocess, profile.seed, attempt
+        )
+    finally:
+        # The training that follows in this process wants the JVM's memory.
+        spark.stop()

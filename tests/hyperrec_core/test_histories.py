@@ -1,0 +1,92 @@
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hyperrec_core.histories import Histories, HistoriesError
+
+
+def table(rows: list[tuple[str, list[int], list[int], list[bool]]]) -> pa.Table:
+    users, items, times, labels = zip(*rows, strict=True) if rows else ([], [], [], [])
+    return pa.table(
+        {
+            "user_id": pa.array(users, pa.string()),
+            "items": pa.array(items, pa.list_(pa.int32())),
+            "times": pa.array(times, pa.list_(pa.int64())),
+            "is_label": pa.array(labels, pa.list_(pa.bool_())),
+        }
+    )
+
+
+@st.composite
+def histories_rows(draw):
+    rows = []
+    for user in range(draw(st.integers(1, 6))):
+        length = draw(st.integers(1, 12))
+        times = sorted(draw(st.lists(st.integers(0, 6), min_size=length, max_size=length)))
+        items = draw(st.lists(st.integers(0, 9), min_size=length, max_size=length))
+        wanted = draw(st.lists(st.booleans(), min_size=length, max_size=length))
+        labels = [w and t > times[0] for w, t in zip(wanted, times, strict=True)]
+        rows.append((f"u{user}", items, times, labels))
+    return rows
+
+
+@given(histories_rows(), st.integers(1, 5), st.randoms())
+def test_a_batch_holds_exactly_the_strictly_earlier_items_newest_first(rows, lags, random):
+    expected = []
+    for _, items, times, labels in rows:
+        for place, label in enumerate(labels):
+            if label:
+                earlier = [i for i, t in zip(items, times, strict=True) if t < times[place]]
+                expected.append((items[place], earlier[::-1][:lags]))
+    shuffled = rows.copy()
+    random.shuffle(shuffled)
+    histories = Histories.from_tables([table(shuffled[:1]), table(shuffled[1:])], items=10)
+    assert len(histories) == len(expected)
+    if not expected:
+        return
+    batch = histories.batch(np.arange(len(histories)), lags=lags)
+    found = []
+    ends = [*batch.offsets.tolist()[1:], len(batch.index)]
+    contexts = [
+        batch.index.tolist()[a:b] for a, b in zip(batch.offsets.tolist(), ends, strict=True)
+    ]
+    for label, context in zip(batch.labels.tolist(), batch.context.tolist(), strict=True):
+        found.append((label, contexts[context]))
+    assert found == expected
+    for start, end in zip(batch.offsets.tolist(), ends, strict=True):
+        assert batch.lags.tolist()[start:end] == list(range(end - start))
+
+
+@given(histories_rows(), st.integers(1, 3))
+def test_an_epoch_draws_every_history_and_no_more_than_the_bound_of_its_labels(rows, bound):
+    histories = Histories.from_tables([table(rows)], items=10)
+    drawn = histories.shuffled(np.random.default_rng(0), per_history=bound)
+    assert len(set(drawn.tolist())) == len(drawn)
+    _, available = np.unique(histories.ends, return_counts=True)
+    _, used = np.unique(histories.ends[drawn], return_counts=True)
+    assert used.tolist() == np.minimum(available, bound).tolist()
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ([("u", [0, 1], [5, 5], [False, True])], "no strictly earlier position"),
+        ([("u", [0, 99], [1, 2], [False, True])], "beyond the vocabulary"),
+        ([("u", [0, 1], [2, 1], [False, False])], "ordered oldest first"),
+        ([("u", [0, 1], [1, 2], [False])], "differ in length"),
+    ],
+)
+def test_a_table_that_breaks_the_contract_is_refused(rows, message):
+    with pytest.raises(HistoriesError, match=message):
+        Histories.from_tables([table(rows)], items=10)
+
+
+def test_missing_columns_are_named():
+    with pytest.raises(HistoriesError, match="times"):
+        Histories.from_tables([table([]).drop_columns(["times"])], items=1)
+
+
+def test_no_rows_are_no_labels():
+    assert len(Histories.from_tables([table([])], items=1)) == 0
