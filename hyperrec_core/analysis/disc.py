@@ -70,8 +70,8 @@ def poincare_disc(
         points: float[n, d + 1], n >= 1, d >= 2, on the hyperboloid, time coordinate first.
         counts: [n], how often each item occurs, not negative; the dots' size.
         categories: each item's category, as a path (widest first), as its top level alone, or
-            None. The ten with most items get a colour, the others are grey. None for all: the
-            colour is the count.
+            None. The ten with most items get a colour, the others are grey. Where no item has a
+            category, the colour is the count.
         path: Where the PNG goes, or a binary file to write it to.
         title: Heading of the picture.
 
@@ -89,7 +89,7 @@ def poincare_disc(
     distance = np.tanh(placed.radius / 2)
     shown = np.flatnonzero(distance <= edge)
     order = shown[np.argsort(-count[shown], kind="stable")]  # small dots over large ones
-    if categories is None:
+    if categories is None or not any(categories):
         shading = ScalarMappable(LogNorm(1, max(float(count.max()), 10.0)), "viridis")
         colours = shading.to_rgba(np.maximum(count, 1))
         figure.colorbar(shading, cax=figure.add_axes((0.72, 0.42, 0.02, 0.45)), label="count")

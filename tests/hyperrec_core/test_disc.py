@@ -108,6 +108,12 @@ def test_any_size_is_drawn_and_drawn_the_same_again(dimensions, items, labelled,
     assert image.std() > 0.01
 
 
+def test_without_a_single_category_the_colour_is_the_count():
+    points = hyperboloid([1, 2], directions(0, 90))
+    assert (picture(points, [1, 9], [(), ()]) == picture(points, [1, 9], None)).all()
+    assert (picture(points, [1, 9], [("a",), ()]) != picture(points, [1, 9], None)).any()
+
+
 def test_all_at_the_origin_without_any_count():
     points = np.tile([1.0, 0, 0, 0], (5, 1))
     assert picture(points, [0] * 5, None).std() > 0.005
