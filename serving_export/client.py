@@ -43,7 +43,7 @@ def sync_client(
     Raises:
         UnavailableError, CredentialsError: no connection within the patience, or refused.
     """
-    options = _options(endpoint, patience)
+    options = _options(endpoint, credential, patience)
     with _readable_key():
         client = persist(
             # The SDK's default gives up on 429 after nine tries, which a tight budget exceeds.
@@ -84,7 +84,7 @@ async def writer_client(
                 credential if isinstance(credential, str) else _Awaitable(credential),
                 retry_throttle_total=1,
                 no_response_on_write=True,
-                **_options(endpoint, patience),
+                **_options(endpoint, credential, patience),
             )
         try:
             await client.__aenter__()
@@ -108,13 +108,18 @@ def is_loopback(endpoint: str) -> bool:
         return host == "localhost"
 
 
-def _options(endpoint: str, patience: float) -> dict[str, Any]:
+def _options(endpoint: str, credential: Credential, patience: float) -> dict[str, Any]:
     parts = urlsplit(endpoint)
     if parts.scheme not in ("http", "https") or not parts.hostname:
         # The value is not repeated: it may be a connection string, which holds the key.
         raise ExportError(
             "The Cosmos DB endpoint is not an http or https address; give the account's URI "
             "alone, such as https://NAME.documents.azure.com."
+        )
+    if parts.scheme == "http" and not isinstance(credential, str):
+        raise CredentialsError(
+            f"The Cosmos DB endpoint {endpoint} is plain http, over which no identity's token is "
+            "sent; give the emulator's key, or the account's https address."
         )
     return {
         # An emulator names itself by an address that its callers cannot always reach.

@@ -14,6 +14,7 @@ from typing import TypeVar
 
 from azure.core.exceptions import (
     AzureError,
+    ClientAuthenticationError,
     IncompleteReadError,
     ServiceRequestError,
     ServiceResponseError,
@@ -59,7 +60,8 @@ def explain(error: AzureError, endpoint: str, doing: str) -> ExportError:
         endpoint: the account's address, named in the message.
         doing: what was going on, as in "reading the control document".
     """
-    if isinstance(error, CosmosHttpResponseError) and error.status_code in _REFUSED_STATUS:
+    status = error.status_code if isinstance(error, CosmosHttpResponseError) else None
+    if status in _REFUSED_STATUS or isinstance(error, ClientAuthenticationError):
         return CredentialsError(
             f"Cosmos DB at {endpoint} refused the credential while {doing} ({reason(error)}); "
             "check the key, or the identity's data-plane role on the account."

@@ -6,10 +6,10 @@ import uuid
 from collections.abc import Iterator
 
 import pytest
-from publishing_support import Account
 
 from infra.local.published_keys import COSMOS_KEY
 from infra.local.services import cosmos_server
+from tests.serving_export.publishing_support import Account
 
 
 @pytest.fixture(scope="session")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import socket
@@ -16,11 +17,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from publishing_support import Account, make_items
+from azure.core.credentials import AccessToken
+from azure.core.exceptions import ClientAuthenticationError
 
 from infra.local.published_keys import COSMOS_KEY
 from infra.local.services import cosmos_server
-from serving_export import lease, slots
+from serving_export import lease, publish, slots
+from serving_export.client import writer_client
 from serving_export.containers import item_container
 from serving_export.control import control_store
 from serving_export.errors import (
@@ -32,6 +35,7 @@ from serving_export.errors import (
 )
 from serving_export.slots import Control
 from serving_export.writer import Progress
+from tests.serving_export.publishing_support import Account, make_items
 
 LONG_MS = 60_000
 ITEMS = 60
@@ -39,7 +43,7 @@ ITEMS = 60
 PUBLISH = """
 import sys
 from infra.local.published_keys import COSMOS_KEY
-from publishing_support import Account, make_items
+from tests.serving_export.publishing_support import Account, make_items
 endpoint, database = sys.argv[1:]
 Account(endpoint, COSMOS_KEY, database).publish("v2", make_items(60, seed=2))
 """
@@ -50,7 +54,7 @@ def publishing_elsewhere(account: Account) -> Iterator[subprocess.Popen[bytes]]:
     """Another process that publishes version v2."""
     child = subprocess.Popen(
         [sys.executable, "-c", PUBLISH, account.endpoint, account.database],
-        env=os.environ | {"PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path])},
+        env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])},
     )
     try:
         yield child
@@ -268,6 +272,27 @@ def test_a_wrong_key_is_told_in_one_sentence(account: Account) -> None:
     with pytest.raises(ExportError, match="account's URI alone") as bad_address:
         replace(account, endpoint="AccountEndpoint=x;AccountKey=secret").status()
     assert "secret" not in str(bad_address.value)
+
+
+class NoToken:
+    """An identity that cannot log in."""
+
+    def get_token(self, *_scopes: str, **_options: Any) -> AccessToken:
+        raise ClientAuthenticationError("No managed identity was found.\nSecond line.")
+
+
+def test_an_identity_without_a_token_is_told_in_one_sentence(account: Account) -> None:
+    with pytest.raises(CredentialsError, match="plain http"):
+        publish.status(account.endpoint, NoToken())
+    with pytest.raises(CredentialsError, match=r"\(No managed identity was found\); check"):
+        publish.status("https://127.0.0.1:9", NoToken())
+
+    async def connect() -> None:
+        async with writer_client("https://127.0.0.1:9", NoToken(), patience=1.0):
+            pass
+
+    with pytest.raises(CredentialsError, match="No managed identity was found"):
+        asyncio.run(connect())
 
 
 @pytest.mark.parametrize("listening", [False, True], ids=["refused", "silent"])

@@ -8,11 +8,11 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from publishing_support import MODEL, Account, make_items
 
 from serving_export.documents import Item
 from serving_export.errors import ExportError, NothingPublishedError, UnknownItemError
 from serving_export.reader import Reader, Recommendation
+from tests.serving_export.publishing_support import MODEL, Account, make_items
 
 ITEMS = make_items(60)
 VECTORS = np.stack([item.vector for item in ITEMS]).astype(float)
