@@ -8,8 +8,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pipelines.errors import UsageError
+from pipelines.importing.formats import column_names
 from pipelines.importing.mapping import Mapping
-from pipelines.importing.sources import SourceFile, column_names
+from pipelines.importing.sources import SourceFile
 
 
 @dataclass(frozen=True)

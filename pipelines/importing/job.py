@@ -14,10 +14,11 @@ from pipelines.errors import UsageError
 from pipelines.importing import convert
 from pipelines.importing.binding import Binding, bind_catalogue, bind_rows
 from pipelines.importing.catalogue import Catalogue
-from pipelines.importing.mapping import Mapping
+from pipelines.importing.formats import batches
+from pipelines.importing.mapping import Mapping, load_mapping, mapping_names
 from pipelines.importing.parts import UNKNOWN, Parts
 from pipelines.importing.rows import Rows
-from pipelines.importing.sources import Source, SourceFile, batches
+from pipelines.importing.sources import Source, SourceFile
 from pipelines.storage import Storage
 
 _log = logging.getLogger(__name__)
@@ -158,3 +159,30 @@ def _without_times(bound: list[tuple[SourceFile, Binding]]) -> bool:
         ", ".join(file.address for file, _ in bound),
     )
     return True
+
+
+def fitting_mapping(source: str) -> str:
+    """The name of the mapping of the package that makes most of a source's columns.
+
+    Raises:
+        UsageError: none fits; the message says what each of them misses.
+    """
+    fits: dict[str, int] = {}
+    misses = []
+    for name in mapping_names():
+        mapping = load_mapping(name)
+        try:
+            files, _ = _files(source, mapping)
+            bound = [
+                bind_rows(mapping, f, with_catalogue=mapping.catalogue.file is None) for f in files
+            ]
+        except UsageError as error:
+            misses.append(f"{name}: {error}")
+        else:
+            fits[name] = min(len(set(binding.needed)) for binding in bound)
+    if not fits:
+        raise UsageError(
+            f"No mapping that comes with hyperrec fits {source}; write one like those in "
+            f"pipelines/mappings and name its path. {' '.join(misses)}"
+        )
+    return max(fits, key=lambda name: fits[name])

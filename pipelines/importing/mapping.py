@@ -139,6 +139,11 @@ class Mapping(_Table):
     catalogue: CatalogueColumns = CatalogueColumns()
 
 
+def mapping_names() -> list[str]:
+    """Names of the mappings that hyperrec ships."""
+    return sorted(file.stem for file in SHIPPED.glob("*.toml"))
+
+
 def load_mapping(name_or_path: str) -> Mapping:
     """Read a mapping that hyperrec ships, by name, or any other, by the path of its TOML file.
 
@@ -147,7 +152,7 @@ def load_mapping(name_or_path: str) -> Mapping:
     """
     path = Path(name_or_path)
     if path.suffix != ".toml":
-        names = sorted(file.stem for file in SHIPPED.glob("*.toml"))
+        names = mapping_names()
         if name_or_path not in names:
             close = difflib.get_close_matches(name_or_path, names, n=1)
             meant = f" (did you mean {close[0]}?)" if close else ""

@@ -25,7 +25,7 @@ from pipelines.storage import Storage, write_if_changed
 UNKNOWN: Final = "unknown"
 
 # Rows of one day are gathered up to this many bytes of the whole file before they are written.
-BUFFER_BYTES: Final = 256 << 20
+BUFFER_BYTES: Final = 128 << 20
 
 # Small blobs cost a round trip each: some at once hide it, more only queue at the emulator.
 WRITERS: Final = 8

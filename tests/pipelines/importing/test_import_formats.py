@@ -4,6 +4,8 @@ import csv
 import gzip
 import io
 import json
+import os
+import uuid
 from datetime import UTC, datetime
 
 import pyarrow as pa
@@ -13,9 +15,9 @@ import pytest
 from infra.local.published_keys import AZURITE_KEY
 from infra.local.services import azurite_server
 from pipelines.errors import UsageError
+from pipelines.importing import formats as formats_module
 from pipelines.importing import import_source, load_mapping
-from pipelines.importing import sources as sources_module
-from pipelines.settings import BlobAccount
+from pipelines.settings import BlobAccount, blob_account
 from pipelines.storage import open_storage
 
 ROWS = [
@@ -106,8 +108,8 @@ def test_a_folder_of_several_formats_and_a_file_address(tmp_path):
 
 
 def test_batches_smaller_than_the_file(tmp_path, monkeypatch):
-    monkeypatch.setattr(sources_module, "BATCH_ROWS", 2)
-    monkeypatch.setattr(sources_module, "CSV_BLOCK_BYTES", 128)
+    monkeypatch.setattr(formats_module, "BATCH_ROWS", 2)
+    monkeypatch.setattr(formats_module, "CSV_BLOCK_BYTES", 128)
     for name in ("o.parquet", "o.csv.gz", "o.jsonl"):
         (tmp_path / name).write_bytes(FORMATS[name])
         calls = []
@@ -141,7 +143,7 @@ def test_json_of_mixed_types(tmp_path):
 GOOD_CSV = as_csv(ROWS)
 
 UNUSABLE = {
-    "missing.parquet": (None, r"There is no file or folder .*missing.parquet: check the path"),
+    "missing.parquet": (None, r"There is no file at or below .*missing.parquet: check the address"),
     "orders.xlsx": (b"PK", r"holds no file to import \(found: orders.xlsx\).* must end with .*csv"),
     "noparquet.parquet": (b"PAR1 but no more", r"Cannot read .*noparquet.parquet as parquet"),
     "empty.parquet": (b"", r"Cannot read .*empty.parquet as parquet"),
@@ -171,38 +173,50 @@ def test_an_unusable_file_is_one_sentence(tmp_path, name):
 
 def test_an_empty_folder_and_another_scheme(tmp_path):
     (tmp_path / "shop").mkdir()
-    with pytest.raises(UsageError, match=r"holds no file to import \(found: nothing\)"):
+    with pytest.raises(UsageError, match=r"There is no file at or below .*shop"):
         imported(tmp_path / "shop", tmp_path)
     with pytest.raises(UsageError, match="scheme s3://"):
         imported("s3://bucket/orders.csv", tmp_path)
 
 
 @pytest.fixture(scope="module")
-def azurite(tmp_path_factory):
+def account(tmp_path_factory):
+    """The account that the environment names, or an emulator of our own."""
+    if {"AZURE_STORAGE_CONNECTION_STRING", "AZURE_STORAGE_ACCOUNT_URL"} & os.environ.keys():
+        yield blob_account()
+        return
     with azurite_server(tmp_path_factory.mktemp("azurite")) as endpoint:
         yield BlobAccount(endpoint, AZURITE_KEY)
 
 
-def test_a_container_as_source_and_as_target(tmp_path, azurite, monkeypatch):
-    monkeypatch.delenv("AZURE_STORAGE_CONNECTION_STRING", raising=False)
-    monkeypatch.setenv("AZURE_STORAGE_ACCOUNT_URL", azurite.url)
-    drop = open_storage("az://drop/nightly", account=azurite)
+@pytest.fixture
+def folder(account, monkeypatch):
+    """A folder of the account for one test, found by its address alone."""
+    if "AZURE_STORAGE_CONNECTION_STRING" not in os.environ:
+        monkeypatch.setenv("AZURE_STORAGE_ACCOUNT_URL", account.url)
+    url = f"az://hyperrec-tests/{uuid.uuid4().hex}"
+    yield url
+    storage = open_storage(url)
+    for blob in list(storage.list()):
+        storage.delete(blob.name)
+
+
+def test_a_container_as_source_and_as_target(tmp_path, folder):
+    drop, raw = open_storage(f"{folder}/drop"), open_storage(f"{folder}/raw")
     for name in ("o.parquet", "o.csv.gz"):
         drop.write(name, FORMATS[name])
-    raw = open_storage("az://raw/shop", account=azurite)
 
-    report = import_source("az://drop/nightly", load_mapping("canonical"), raw)
+    report = import_source(drop.url, load_mapping("canonical"), raw)
     assert (report.rows_read, len(rows_of(raw)), report.files_written) == (6, 6, 5)
 
     # One blob, under the name it had in the folder: its parts are the same.
-    again = import_source("az://drop/nightly/o.parquet", load_mapping("canonical"), raw)
+    again = import_source(f"{drop.url}/o.parquet", load_mapping("canonical"), raw)
     assert (again.rows_read, again.files_written, again.files_unchanged) == (3, 0, 3)
 
-    local, _ = imported_locally(tmp_path, drop)
-    assert {b.name: raw.read(b.name) for b in raw.list()} == local
+    assert {b.name: raw.read(b.name) for b in raw.list()} == imported_locally(tmp_path, drop)
 
-    with pytest.raises(UsageError, match="no blob at or below az://drop/nowhere"):
-        import_source("az://drop/nowhere", load_mapping("canonical"), raw)
+    with pytest.raises(UsageError, match=r"no file at or below az://.*/nowhere: check"):
+        import_source(f"{folder}/nowhere", load_mapping("canonical"), raw)
 
 
 def imported_locally(tmp_path, drop):
@@ -211,13 +225,13 @@ def imported_locally(tmp_path, drop):
     for blob in drop.list():
         (folder / blob.name).write_bytes(drop.read(blob.name))
     target = open_storage(str(tmp_path / "raw"))
-    report = import_source(str(folder), load_mapping("canonical"), target)
-    return {blob.name: target.read(blob.name) for blob in target.list()}, report
+    import_source(str(folder), load_mapping("canonical"), target)
+    return {blob.name: target.read(blob.name) for blob in target.list()}
 
 
-def test_a_second_import_into_a_container_leaves_every_etag(tmp_path, azurite):
+def test_a_second_import_into_a_container_leaves_every_etag(tmp_path, folder):
     (tmp_path / "o.csv").write_bytes(FORMATS["o.csv"])
-    target = open_storage("az://etags", account=azurite)
+    target = open_storage(folder)
     mapping = load_mapping("canonical")
     first = import_source(str(tmp_path / "o.csv"), mapping, target)
     before = list(target.list())

@@ -125,7 +125,7 @@ def test_a_corrected_file_replaces_its_days_and_leaves_others(tmp_path, target):
 def test_a_file_larger_than_the_buffer_has_several_parts_a_day(tmp_path, target, monkeypatch):
     mapping = load_mapping("online-retail")
     source = parquet(tmp_path / "retail.parquet", table(LINES * 50))
-    monkeypatch.setattr("pipelines.importing.sources.BATCH_ROWS", 100)
+    monkeypatch.setattr("pipelines.importing.formats.BATCH_ROWS", 100)
     monkeypatch.setattr(parts_module, "BUFFER_BYTES", 20_000)
     report = import_source(source, mapping, target)
     parts = Counter(blob.name.split("/")[1] for blob in target.list("interactions/"))
