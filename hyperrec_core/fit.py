@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from typing import Any, ClassVar
 
@@ -142,6 +143,21 @@ def fit(
             "There is no label to train on: no user has a purchase after an earlier event; "
             "widen the input's dates or loosen the preprocess rules."
         )
+    with _deterministic(device):
+        return _fit(train, validation, config, items, seed, device, resume, after_epoch, on_batch)
+
+
+def _fit(
+    train: Histories,
+    validation: Histories,
+    config: TrainConfig,
+    items: int,
+    seed: int,
+    device: torch.device,
+    resume: Checkpoint | None,
+    after_epoch: Callable[[Progress, dict[str, Tensor]], None] | None,
+    on_batch: Callable[[int, int], None] | None,
+) -> tuple[models.Model, Progress]:
     model = models.build(config.model, items=items, seed=seed, device=device)
     progress, kept = Progress(), _copy(model.state())
     if resume is not None:
@@ -178,6 +194,21 @@ def fit(
             after_epoch(progress, model.state() | {KEPT + k: v for k, v in kept.items()})
     model.load_state(kept)
     return model, progress
+
+
+@contextmanager
+def _deterministic(device: torch.device) -> Iterator[None]:
+    """Make equal seeds give equal bits: by default PyTorch's scatters add in any order.
+
+    On CUDA an operation without a deterministic kernel warns instead of failing.
+    """
+    before = torch.are_deterministic_algorithms_enabled()
+    warned = torch.is_deterministic_algorithms_warn_only_enabled()
+    torch.use_deterministic_algorithms(True, warn_only=device.type != "cpu")
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before, warn_only=warned)
 
 
 def _epoch(

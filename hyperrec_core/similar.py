@@ -26,7 +26,7 @@ def top_similar(
         Items [items, k'] and their scores [items, k'], best first, k' = min(k, allowed others).
         An item of a catalogue with a single allowed one has itself left out by a score of -inf.
     """
-    published = torch.from_numpy(vectors)
+    published = torch.tensor(vectors)
     points = published.clone()
     points[:, 0] = -points[:, 0]
     candidates = torch.from_numpy(np.flatnonzero(allowed))

@@ -14,10 +14,12 @@ from typing import TYPE_CHECKING, Any
 from pipelines.cli.app import app
 from pipelines.cli.importing import import_
 from pipelines.cli.run import run_flow
+from pipelines.cli.runs import fetch
 from pipelines.cli.serving import recommend, similar, status
 from pipelines.cli.show import console, print_run
 from pipelines.cli.synthesise import synthesise
 from pipelines.errors import UsageError
+from pipelines.settings import Environment
 
 if TYPE_CHECKING:
     from pipelines.runs import Run
@@ -43,6 +45,7 @@ def demo() -> None:
     as_of = datetime.combine(plan.as_of, datetime.min.time())
     run_id = run_flow(plan.raw, as_of, profile=plan.profile, settings=None, runs=runs)
     print_run(run_id, runs)
+    fetch(run_id, "items.png", to=Environment().hyperrec_home / "items.png", runs=runs)
     status()
     _ask(run_id, runs)
     console.print(f"\nDone in {time.monotonic() - started:.0f} s. ", end="")
@@ -53,7 +56,6 @@ def demo() -> None:
 def _blobs_url() -> str:
     """Where the demo keeps its blobs: a configured account, local Azurite, or a folder."""
     from infra.local import services  # noqa: PLC0415
-    from pipelines.settings import Environment  # noqa: PLC0415
 
     env = Environment()
     account = env.azure_storage_account_url or env.azure_storage_connection_string

@@ -24,6 +24,8 @@ def import_(
 
     target = open_storage(to)
     report = import_source(source, load_mapping(mapping), target)
+    for column, values in report.unread.items():
+        console.print(f"{values:,} values of {column} could not be read and are empty now.")
     console.print(
         f"{report.rows_read:,} rows read, {report.rows_written:,} written to {target.url}: "
         f"{report.days:,} days from {report.first_day} to {report.last_day}, "

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from pipelines.cli import options
-from pipelines.cli.app import app, exit_code
+from pipelines.cli.app import app
 from pipelines.cli.show import console, print_run
 
 
@@ -52,10 +52,5 @@ def prepare_prefect() -> None:
     os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
     os.environ.setdefault("DO_NOT_TRACK", "1")
     os.environ.setdefault("PREFECT_LOGGING_LEVEL", "WARNING")
-
-    def is_news(record: logging.LogRecord) -> bool:
-        error = record.exc_info[1] if record.exc_info else None
-        return error is None or exit_code(error) is None
-
     for name in ("prefect.flow_runs", "prefect.task_runs"):
-        logging.getLogger(name).addFilter(is_news)
+        logging.getLogger(name).addFilter(lambda record: record.levelno < logging.ERROR)

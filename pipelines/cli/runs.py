@@ -1,7 +1,11 @@
-"""`hyperrec runs`: which runs there are and how far each came."""
+"""`hyperrec runs | fetch`: which runs there are, how far each came, and what they wrote."""
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Annotated
+
+import typer
 from rich.table import Table
 
 from pipelines.cli import options
@@ -26,3 +30,27 @@ def runs(url: options.Runs = None) -> None:
         console.print(table)
     else:
         console.print(f"There is no run in {storage.url} yet.")
+
+
+@app.command()
+def fetch(
+    run_id: options.RunId,
+    name: Annotated[str, typer.Argument(help="an output, such as items.png or metrics.json")],
+    to: Annotated[Path | None, typer.Option(help="file to write [default: NAME here]")] = None,
+    runs: options.Runs = None,
+) -> None:
+    """Copy an output of a run to a file, checked against its manifest."""
+    from pipelines.errors import UsageError  # noqa: PLC0415
+    from pipelines.runs import STAGES  # noqa: PLC0415
+    from pipelines.start import open_run  # noqa: PLC0415
+
+    run = open_run(run_id, runs)
+    manifests = [manifest for stage in STAGES if (manifest := run.manifest(stage)) is not None]
+    written = {output.name: m.stage for m in manifests for output in m.outputs}
+    if name not in written:
+        raise UsageError(
+            f"Run {run_id} has written no {name}; it has {', '.join(written) or 'nothing yet'}."
+        )
+    path = to or Path(Path(name).name)
+    path.write_bytes(run.read(written[name], name))
+    console.print(f"{name} of run {run_id}, stage {written[name]}: {path.absolute()}")

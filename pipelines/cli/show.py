@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import sys
+
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from pipelines.runs import Manifest, Run
 
-console = Console(highlight=False, soft_wrap=True)
+# A log file has no width; a table in it should not be folded into eighty columns.
+console = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 120)
 
 
 def print_run(run_id: str, runs: str | None, source: str | None = None) -> None:
@@ -40,7 +43,7 @@ def print_counts(manifest: Manifest) -> None:
     labels = ", ".join(f"{split} {count:,}" for split, count in metrics["labels"].items())
     console.print(
         f"{metrics['users']:,} users, {metrics['items']:,} items, "
-        f"{metrics['first_event']} to {metrics['last_event']}; labels: {labels}"
+        f"{metrics['first_event'][:10]} to {metrics['last_event'][:10]}; labels: {labels}"
     )
 
 
@@ -63,7 +66,7 @@ def print_metrics(manifest: Manifest) -> None:
     console.print(table)
     for verdict in manifest.metrics["verdicts"]:
         word = "passed" if verdict["passed"] else "[bold]refused[/bold]"
-        console.print(f"Gate {verdict['gate']}: {word}, {verdict['reason']}.")
+        console.print(f"Gate {word}: {verdict['reason']}.")
 
 
 def print_outputs(run: Run, manifest: Manifest) -> None:

@@ -84,23 +84,11 @@ def _work(run: Run, attempt: Attempt) -> dict[str, Any]:
 def _verdicts(results: dict[str, Metrics], *, finite: bool, profile: Profile) -> list[Verdict]:
     model, popularity = results["model"], results["popularity"]
     ratio = profile.evaluate.minimum_ratio
-    verdicts = [
-        Verdict(
-            "finite",
-            finite,
-            "every published number is finite"
-            if finite
-            else "some published numbers are not finite",
-        )
-    ]
-    for name in ("hr_at_10", "ndcg_at_10"):
-        own, needed = getattr(model, name), ratio * getattr(popularity, name)
+    are = "are" if finite else "are not"
+    verdicts = [Verdict("finite", finite, f"all published numbers {are} finite")]
+    for name, gate in (("HR@10", "hr_at_10"), ("NDCG@10", "ndcg_at_10")):
+        own, needed = getattr(model, gate), ratio * getattr(popularity, gate)
         passed = bool(np.isfinite(own)) and own > needed
-        verdicts.append(
-            Verdict(
-                f"{name} above popularity",
-                passed,
-                f"{name} is {own:.4f} and must exceed {needed:.4f}, {ratio:g} times popularity's",
-            )
-        )
+        reason = f"{name} {own:.4f} must be above {needed:.4f}, {ratio:g} times popularity's"
+        verdicts.append(Verdict(gate, passed, reason))
     return verdicts
