@@ -9,13 +9,13 @@ somebody's unfinished write and is never listed.
 from __future__ import annotations
 
 import contextlib
-import math
 import os
+import time
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, BinaryIO, Protocol
 from urllib.parse import unquote, urlsplit
 
 from azure.core.exceptions import (
@@ -27,7 +27,7 @@ from azure.core.exceptions import (
     ServiceRequestError,
     ServiceResponseError,
 )
-from azure.storage.blob import BlobServiceClient, ContainerClient, LinearRetry
+from azure.storage.blob import BlobServiceClient, ContainerClient, LinearRetry, StorageErrorCode
 
 from pipelines.errors import (
     AlreadyExistsError,
@@ -130,7 +130,7 @@ class Folder:
         # Descend from the deepest folder the prefix names, not from the root.
         start = self.root / prefix.rpartition("/")[0]
         found = []
-        for folder, _, files in os.walk(start):
+        for folder, _, files in os.walk(start, onerror=_unless_absent):
             for file in files:
                 path = Path(folder, file)
                 name = path.relative_to(self.root).as_posix()
@@ -144,13 +144,18 @@ class Folder:
     def read(self, name: str) -> bytes:
         try:
             return (self.root / name).read_bytes()
-        except (FileNotFoundError, NotADirectoryError) as error:
+        except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
             raise NotFoundError(f"There is no {name} in {self.url}.") from error
         except OSError as error:
             raise StorageError(f"Cannot read {self.root / name}: {error.strerror}.") from error
 
     def write(self, name: str, data: bytes) -> None:
         with self._unfinished(name, data) as (unfinished, path):
+            with contextlib.suppress(FileNotFoundError):
+                before, now = path.stat(), unfinished.stat()
+                if now.st_mtime_ns <= before.st_mtime_ns:
+                    # The file system's clock ticks in milliseconds; a tag must not come again.
+                    os.utime(unfinished, ns=(now.st_atime_ns, before.st_mtime_ns + 1))
             unfinished.replace(path)
 
     def create(self, name: str, data: bytes) -> None:
@@ -166,8 +171,7 @@ class Folder:
         path = self.root / name
         unfinished = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with unfinished.open("wb") as file:
+            with _open_new(unfinished) as file:
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
@@ -177,11 +181,19 @@ class Folder:
                 f"Cannot write {path}: {error.strerror}; check its permissions and free space."
             ) from error
         finally:
-            unfinished.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # the first error is the one to tell
+                unfinished.unlink()
 
     def delete(self, name: str) -> None:
         path = self.root / name
-        path.unlink(missing_ok=True)
+        try:
+            path.unlink(missing_ok=True)
+        except NotADirectoryError:
+            return
+        except OSError as error:
+            raise StorageError(
+                f"Cannot delete {path}: {error.strerror}; check its permissions."
+            ) from error
         for parent in path.parents:
             if parent == self.root:
                 break
@@ -191,19 +203,47 @@ class Folder:
                 break
 
 
+def _unless_absent(error: OSError) -> None:
+    """A folder that is not there holds nothing; one that cannot be read must not seem empty."""
+    if not isinstance(error, (FileNotFoundError, NotADirectoryError)):
+        raise StorageError(
+            f"Cannot list {error.filename}: {error.strerror}; check its permissions."
+        ) from error
+
+
+def _open_new(path: Path) -> BinaryIO:
+    """A new file, its folder made before."""
+    for _ in range(10):
+        # Whoever deletes the folder's last blob removes the folder, perhaps just now.
+        with contextlib.suppress(FileNotFoundError, FileExistsError):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            return path.open("wb")
+    return path.open("wb")
+
+
 class Container:
     """Blobs below a prefix of an Azure container."""
 
     def __init__(self, account: BlobAccount, container: str, prefix: str) -> None:
         self._prefix = f"{prefix}/" if prefix else ""
         self.url = f"az://{container}/{prefix}".rstrip("/")
-        self._client: ContainerClient = BlobServiceClient(
-            account.url,
-            credential=account.credential,
-            retry_policy=_retry_policy(patience_seconds()),
-            connection_timeout=5,
-            read_timeout=60,
-        ).get_container_client(container)
+        patience = patience_seconds()
+        try:
+            self._client: ContainerClient = BlobServiceClient(
+                account.url,
+                credential=account.credential,
+                retry_policy=_Patient(patience),
+                # No single try may take longer than the patience, unless a second already does.
+                connection_timeout=min(5, max(1, patience)),
+                read_timeout=min(60, max(1, patience)),
+            ).get_container_client(container)
+        except ValueError as error:
+            raise UsageError(
+                f"Blob storage cannot be used with this address and credential: {error} Check "
+                "AZURE_STORAGE_ACCOUNT_URL and AZURE_STORAGE_KEY."
+            ) from error
+        # A query of the address is a signature: it belongs in no message.
+        self._address = self._client.url.partition("?")[0]
 
     def list(self, prefix: str = "") -> Iterator[Blob]:
         with self._errors(prefix or "its blobs"):
@@ -227,10 +267,7 @@ class Container:
         self._upload(name, data, overwrite=True)
 
     def create(self, name: str, data: bytes) -> None:
-        try:
-            self._upload(name, data, overwrite=False)
-        except ResourceExistsError as error:
-            raise AlreadyExistsError(f"{name} is already in {self.url}.") from error
+        self._upload(name, data, overwrite=False)
 
     def _upload(self, name: str, data: bytes, *, overwrite: bool) -> None:
         with self._errors(name):
@@ -249,19 +286,19 @@ class Container:
     def _errors(self, name: str) -> Iterator[None]:
         try:
             yield
-        except ResourceExistsError:
-            raise
         except (ServiceRequestError, ServiceResponseError) as error:
-            raise StorageUnavailableError(
-                f"Blob storage at {self._client.url} did not answer within "
-                f"{patience_seconds():.0f} s; bring it back and give the same command again, "
-                "which resumes."
-            ) from error
+            raise self._unavailable("did not answer") from error
         except ClientAuthenticationError as error:
             raise StorageDeniedError(self._denied()) from error
         except HttpResponseError as error:
             if error.status_code in {401, 403}:
                 raise StorageDeniedError(self._denied()) from error
+            if getattr(error, "error_code", None) == StorageErrorCode.BLOB_ALREADY_EXISTS:
+                raise AlreadyExistsError(f"{name} is already in {self.url}.") from error
+            # No status: an answer that broke off, several times over.
+            if error.status_code is None or error.status_code == 408 or error.status_code >= 500:
+                said = f"answered {error.status_code}" if error.status_code else "cut answers short"
+                raise self._unavailable(said) from error
             raise StorageError(
                 f"Blob storage refused {name} in {self.url}: {error.status_code} {error.reason}."
             ) from error
@@ -270,14 +307,39 @@ class Container:
                 f"Blob storage failed on {name} in {self.url}: {error.message}"
             ) from error
 
+    def _unavailable(self, did: str) -> StorageUnavailableError:
+        return StorageUnavailableError(
+            f"Blob storage at {self._address} {did} for {patience_seconds():g} s; bring it back "
+            "and give the same command again, which resumes."
+        )
+
     def _denied(self) -> str:
         return (
-            f"Blob storage at {self._client.url} refused the credential: check "
+            f"Blob storage at {self._address} refused the credential: check "
             "AZURE_STORAGE_CONNECTION_STRING or AZURE_STORAGE_KEY, or give the identity the role "
             "Storage Blob Data Contributor."
         )
 
 
-def _retry_policy(patience: float) -> LinearRetry:
-    """A try a second, so that the wait adds up to the patience and a short absence costs little."""
-    return LinearRetry(backoff=1, retry_total=math.ceil(patience), random_jitter_range=0)
+class _Patient(LinearRetry):
+    """A try a second until the patience ends, whichever way and however slowly each try fails."""
+
+    def __init__(self, patience: float) -> None:
+        # The SDK counts failures by kind and gives up after three of one kind unless told more.
+        tries = 1_000_000
+        super().__init__(
+            backoff=1,
+            random_jitter_range=0,
+            retry_total=tries,
+            retry_connect=tries,
+            retry_read=tries,
+            retry_status=tries,
+        )
+        self._patience = patience
+
+    def configure_retries(self, request: Any) -> dict[str, Any]:
+        return super().configure_retries(request) | {"until": time.monotonic() + self._patience}
+
+    def increment(self, settings: dict[str, Any], *args: Any, **more: Any) -> bool:
+        again = super().increment(settings, *args, **more)
+        return again and time.monotonic() < settings["until"]
