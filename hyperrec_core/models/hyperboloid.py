@@ -34,6 +34,7 @@ class HyperboloidConfig:
             which pays on dense data; 1 shares them, which pays on sparse data.
         lags: the newest items of a history that make the user, each lag with its learned weight.
         scale: factor on the inner product; a larger one means lower curvature.
+        list_size: the loss estimates ranks in a list of this size, see `losses.wmrb`.
         learning_rate: hyperbolic length of a point's first step.
         maximum_step: no step is longer; the paper clips at 1.
         initial_width: width of the hypercube in which points start.
@@ -48,6 +49,7 @@ class HyperboloidConfig:
     tables: Literal[1, 2] = 2
     lags: int = 50
     scale: float = 30.0
+    list_size: float = 100.0
     learning_rate: float = 0.05
     maximum_step: float = 1.0
     initial_width: float = 0.01
@@ -55,7 +57,7 @@ class HyperboloidConfig:
     lag_learning_rate: float = 0.05
 
     def __post_init__(self) -> None:
-        positive = ("dimensions", "lags", "scale", "learning_rate", "maximum_step")
+        positive = ("dimensions", "lags", "scale", "list_size", "learning_rate", "maximum_step")
         for name in (*positive, "initial_width", "recency", "lag_learning_rate"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"model.{name} is {getattr(self, name)}; it must be above 0.")
@@ -100,7 +102,7 @@ class Hyperboloid:
         size = len(batch.labels)
         positive = (users[batch.context] * candidates[targets[:size]]).sum(-1)
         negative = (users @ candidates[targets[size:]].T)[batch.context]
-        loss = losses.wmrb(positive, negative)
+        loss = losses.wmrb(positive, negative, list_size=config.list_size)
         gradients = torch.autograd.grad(loss, (contexts, candidates, logits))
 
         with torch.no_grad():
