@@ -53,8 +53,10 @@ def decode(data: bytes, name: str, table: RawTable) -> list[pa.RecordBatch]:
         if not plain:
             raise UnreadableFileError("the file is empty")
         errors: list[str] = []
+        untyped = not stem.endswith(".parquet")
         batches = [
-            _canonical(batch, name, table) for batch in _read_format(plain, stem, table, errors)
+            _canonical(batch, name, table, untyped=untyped)
+            for batch in _read_format(plain, stem, table, errors)
         ]
     except (pa.ArrowException, OSError, EOFError, zlib.error, UnicodeError, csv.Error) as error:
         raise UnreadableFileError(_first_line(error)) from error
@@ -186,11 +188,15 @@ def _present(found: list[str], table: RawTable) -> list[str]:
     return [name for name in table.columns if name in found]
 
 
-def _canonical(batch: pa.RecordBatch, name: str, table: RawTable) -> pa.RecordBatch:
+def _canonical(
+    batch: pa.RecordBatch, name: str, table: RawTable, *, untyped: bool
+) -> pa.RecordBatch:
     rows = batch.num_rows
     found = set(batch.schema.names)
     columns = [
-        cast(batch.column(column), kind) if column in found else pa.nulls(rows, ARROW_TYPES[kind])
+        cast(batch.column(column), kind, untyped=untyped)
+        if column in found
+        else pa.nulls(rows, ARROW_TYPES[kind])
         for column, kind in table.columns.items()
     ]
     if "event_type" in table.columns:
@@ -228,4 +234,4 @@ def _arrow_schema(table: RawTable) -> pa.Schema:
 
 
 def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")

@@ -42,13 +42,13 @@ def histories(assigned: DataFrame, items: DataFrame, split: Split) -> DataFrame:
     """
     label = F.col("label").eqNullSafe(split)
     known = F.col("item").isNotNull()
-    event = F.struct("position", "item", F.col("seconds").alias("time"), label.alias("label"))
+    event = F.struct("newer", "item", F.col("seconds").alias("time"), label.alias("label"))
     users = (
         assigned.where(F.col(f"in_{split}"))
         .join(F.broadcast(items), "item_id", "left")
         .groupBy("user_id")
         .agg(
-            F.sort_array(F.collect_list(F.when(known, event))).alias("events"),
+            F.sort_array(F.collect_list(F.when(known, event)), asc=False).alias("events"),
             F.sum((label & ~known).cast("int")).alias("unseen_labels"),
         )
     )

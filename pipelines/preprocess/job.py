@@ -165,8 +165,8 @@ def _row_metrics(rows: RowCounts, assigned: DataFrame) -> dict[str, Any]:
             F.count("*").alias("rows"),
             F.min("seconds").alias("first"),
             F.max("seconds").alias("last"),
-            F.sum(F.col("starts_user").cast("long")).alias("users"),
-            F.sum((F.col("starts_user") & F.col("train_only")).cast("long")).alias("train_only"),
+            F.sum(F.col("is_newest").cast("long")).alias("users"),
+            F.sum((F.col("is_newest") & F.col("train_only")).cast("long")).alias("train_only"),
         )
         .collect()
     )

@@ -159,6 +159,8 @@ def check_drop_rules(raw: DataFrame, drop: Mapping[str, str]) -> None:
     for name, expression in drop.items():
         try:
             kind = raw.select(F.expr(expression)).schema[0].dataType
+            if isinstance(kind, BooleanType):
+                _ = raw.where(F.expr(expression)).schema  # sees aggregates and the like
         except (AnalysisException, ParseException) as error:
             reason = next(line.strip() for line in str(error).splitlines() if line.strip())
             raise UsageError(

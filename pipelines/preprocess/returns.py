@@ -44,6 +44,9 @@ def settle(events: DataFrame) -> DataFrame:
     later = pair.rowsBetween(Window.unboundedPreceding, -1)
     here_and_later = pair.rowsBetween(Window.unboundedPreceding, Window.currentRow)
 
+    def as_before(name: str) -> Column:
+        return F.lead(name).over(pair).eqNullSafe(F.col(name))
+
     rows = events.select(
         "user_id",
         "item_id",
@@ -53,32 +56,26 @@ def settle(events: DataFrame) -> DataFrame:
         (F.col("event_type") == "return").alias("is_return"),
         _fingerprint().alias("fingerprint"),
     )
-    same = [
-        F.lag(name).over(pair) == F.col(name)
-        for name in ("event_time", "event_type", "fingerprint")
-    ]
-    rows = rows.withColumn("duplicate", F.coalesce(same[0] & same[1] & same[2], F.lit(False)))
+    # Of equal rows and of repeated events the earliest in this order stays: it is the last one
+    # that returns would cancel, so it is there whenever any of them is left.
+    rows = rows.withColumn("repeated", as_before("event_time") & as_before("event_type"))
+    rows = rows.withColumn("duplicate", F.col("repeated") & as_before("fingerprint"))
     rows = rows.withColumn("change", _change())
     rows = rows.withColumn("from_here", F.sum("change").over(here_and_later))
-    # Balance before a row ≥ balance after a later row j ⇔ the changes from the row to j add up to
-    # at most 0 ⇔ the changes from the row on are at most those after j.
+    # The changes from a row to a later row j add up to at most 0 ⇔ those from the row to the end
+    # are at most those after j.
     rows = rows.withColumn("most_after", F.max(F.col("from_here") - F.col("change")).over(later))
     cancelled = (F.col("event_type") == "purchase") & (F.col("most_after") >= F.col("from_here"))
-    rows = rows.withColumn(
-        "dropped_by",
-        F.when(F.col("duplicate"), "duplicate")
-        .when(F.col("is_return"), "return")
-        .when(cancelled, "cancelled_purchase"),
-    )
-    event = F.struct("event_time", "event_type")
-    previous = F.last(F.when(F.col("dropped_by").isNull(), event), ignorenulls=True).over(later)
-    repeated = F.col("dropped_by").isNull() & (previous == event)
     return rows.select(
         "user_id",
         "item_id",
         "event_type",
         "event_time",
-        F.coalesce("dropped_by", F.when(repeated, "repeated_event")).alias("dropped_by"),
+        F.when(F.col("duplicate"), "duplicate")
+        .when(F.col("is_return"), "return")
+        .when(cancelled, "cancelled_purchase")
+        .when(F.col("repeated"), "repeated_event")
+        .alias("dropped_by"),
     )
 
 

@@ -6,7 +6,9 @@ second (one basket) never explain each other.
 
 from __future__ import annotations
 
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime, time, timedelta
+from functools import reduce
+from operator import and_
 from typing import TYPE_CHECKING
 
 from pyspark.sql import Column, Window
@@ -67,93 +69,110 @@ def assign_splits(
         seed: of the order of ties and of the validation draw.
 
     Returns:
-        `user_id`, `item_id`, `seconds` (since 1970), `position` (rank within the user, from 1),
-        `label` (train, validation, test or null), `in_train`, `in_validation`, `in_test` (whether
-        that split's row of the user has the event), `starts_user` (one row a user), `train_only`
-        and `dropped_by`.
+        `user_id`, `item_id`, `seconds` (since 1970), `newer` (how many interactions of the user
+        come after it), `label` (train, validation, test or null), `in_train`, `in_validation`,
+        `in_test` (whether that split's row of the user holds the event; for evaluation, of users
+        that have a label), `is_newest` (one row a user), `train_only` and `dropped_by`.
     """
     event = ("user_id", "item_id", "event_type")
-    # Dropped rows stand in a partition of their own, so that no position counts them.
-    user = Window.partitionBy("user_id", "was_dropped")
-    ordered = user.orderBy("event_time", "tie", "item_id", "event_type")
-    passed = ordered.rowsBetween(Window.unboundedPreceding, Window.currentRow)
-
+    seconds = F.unix_seconds("event_time")
+    was_dropped = F.col("dropped_by").isNotNull()
+    draw = F.xxhash64(F.lit(seed), F.lit("validation"), *event, "event_time")
+    in_window = seconds >= _test_start(as_of, config.test_days)
     rows = settled.select(
         "*",
-        F.col("dropped_by").isNotNull().alias("was_dropped"),
-        F.unix_seconds("event_time").alias("seconds"),
+        was_dropped.alias("was_dropped"),
+        seconds.alias("seconds"),
         F.xxhash64(F.lit(seed), *event).alias("tie"),
+        (~was_dropped & F.col("event_type").isin(*config.label_events)).alias("eligible"),
+        in_window.alias("in_window"),
+        (~in_window & _share(draw, config.validation_share)).alias("drawn"),
     )
-    rows = rows.withColumn("position", F.row_number().over(ordered))
-    rows = rows.withColumn("newer", F.count("*").over(user) - F.col("position"))
+    # Dropped rows stand in a partition of their own, so that nothing counts them. Newest first,
+    # so that the cap cuts the tail and what is left counts as if the rest had never been.
+    user = Window.partitionBy("user_id", "was_dropped")
+    newest_first = user.orderBy(*(F.desc(name) for name in ("event_time", "tie", *event[1:])))
+    from_here = newest_first.rowsBetween(Window.unboundedPreceding, Window.currentRow)
+    # Each set of columns over one window is one select: Spark then walks the rows once for it.
+    rows = rows.select(
+        "*",
+        (F.row_number().over(newest_first) - 1).alias("newer"),
+        _count("eligible").over(from_here).alias("left"),
+        _count("eligible", "in_window").over(from_here).alias("left_in_window"),
+        _count("eligible", "drawn").over(from_here).alias("left_drawn"),
+    )
     capped = ~F.col("was_dropped") & (F.col("newer") >= config.maximum_history)
     rows = rows.withColumn("dropped_by", F.coalesce("dropped_by", F.when(capped, "history_cap")))
     kept = F.col("dropped_by").isNull()
-    rows = rows.withColumn("first", F.min(F.when(kept, F.col("seconds"))).over(user))
-    rows = rows.withColumn("eligible", kept & F.col("event_type").isin(*config.label_events))
+    last_but_one = kept & F.col("eligible") & (F.col("left") == 2)
+    rows = rows.select(
+        "*",
+        F.min(F.when(kept, F.col("seconds"))).over(user).alias("first"),
+        F.max(F.when(kept, F.col("left"))).over(user).alias("purchases"),
+        F.max(F.when(last_but_one, F.col("seconds"))).over(user).alias("last_but_one"),
+    )
     rows = rows.withColumn("has_history", F.col("eligible") & (F.col("seconds") > F.col("first")))
-    if config.split == "last_week":
-        rows = _last_week(
-            rows, config, as_of, F.xxhash64(F.lit(seed), F.lit("draw"), *event, "seconds")
-        )
-    else:
-        rows = _leave_last_out(rows, user, passed)
-    oldest = F.min(F.when(kept, F.col("position"))).over(user)
-
-    def last(split: str) -> Column:
-        return F.max(F.when(F.col("label") == split, F.col("position"))).over(user)
-
-    def reaches(split: str) -> Column:
-        return kept & F.coalesce(F.col("position") <= last(split), F.lit(False))
-
+    rows = _last_week(rows) if config.split == "last_week" else _leave_last_out(rows)
     return rows.select(
         "user_id",
         "item_id",
         "seconds",
-        "position",
-        "label",
-        (kept & F.col("in_train")).alias("in_train"),
-        reaches("validation").alias("in_validation"),
-        reaches("test").alias("in_test"),
-        (kept & (F.col("position") == oldest)).alias("starts_user"),
+        "newer",
+        F.when(kept & F.col("has_history"), F.col("label")).alias("label"),
+        *((kept & F.col(name)).alias(name) for name in ("in_train", "in_validation", "in_test")),
+        (kept & (F.col("newer") == 0)).alias("is_newest"),
         "train_only",
         "dropped_by",
     )
 
 
-def _last_week(rows: DataFrame, config: PreprocessConfig, as_of: date, draw: Column) -> DataFrame:
-    start = datetime.combine(as_of + timedelta(days=1), datetime.min.time(), UTC)
-    start -= timedelta(days=config.test_days)
-    in_window = F.col("seconds") >= int(start.timestamp())
+def _count(*flags: str) -> Column:
+    return F.sum(reduce(and_, (F.col(flag) for flag in flags)).cast("int"))
+
+
+def _share(draw: Column, share: float) -> Column:
     steps = 1 << 32
-    drawn = F.pmod(draw, F.lit(steps)) < int(config.validation_share * steps)
-    label = (
-        F.when(~F.col("has_history"), None)
-        .when(in_window, "test")
-        .when(drawn, "validation")
-        .otherwise("train")
-    )
-    return (
-        rows.withColumn("label", label)
-        .withColumn("in_train", ~in_window & ~F.col("label").eqNullSafe("validation"))
-        .withColumn("train_only", F.lit(False))
+    return F.pmod(draw, F.lit(steps)) < int(share * steps)
+
+
+def _test_start(as_of: date, test_days: int) -> int:
+    start = datetime.combine(as_of + timedelta(days=1 - test_days), time(), UTC)
+    return int(start.timestamp())
+
+
+def _last_week(rows: DataFrame) -> DataFrame:
+    label = F.when(F.col("in_window"), "test").when(F.col("drawn"), "validation").otherwise("train")
+    # A drawn event without history is no label and stays in the train row.
+    held_out = F.col("drawn") & F.col("has_history")
+    return rows.withColumns(
+        {
+            "label": label,
+            "in_train": ~F.col("in_window") & ~held_out,
+            # As long as a label of the split is still to come, or is this one.
+            "in_validation": F.col("left_drawn") > 0,
+            "in_test": F.col("left_in_window") > 0,
+            "train_only": F.lit(False),
+        }
     )
 
 
-def _leave_last_out(rows: DataFrame, user: object, passed: object) -> DataFrame:
-    eligible, has_history = F.col("eligible").cast("int"), F.col("has_history").cast("int")
-    rows = rows.withColumn("purchases", F.sum(eligible).over(user))
-    rows = rows.withColumn("newer_purchases", F.col("purchases") - F.sum(eligible).over(passed))
-    few = (F.col("purchases") < 3) | (F.sum(has_history).over(user) < 2)
-    rows = rows.withColumn("train_only", few)
-    held = ~F.col("train_only")
+def _leave_last_out(rows: DataFrame) -> DataFrame:
+    held_out = (F.col("purchases") >= 3) & (F.col("last_but_one") > F.col("first"))
+    held_out = F.coalesce(held_out, F.lit(False))
+    left = F.col("left")
     label = (
-        F.when(~F.col("has_history"), None)
-        .when(held & (F.col("newer_purchases") == 0), "test")
-        .when(held & (F.col("newer_purchases") == 1), "validation")
+        F.when(held_out & (left == 1), "test")
+        .when(held_out & (left == 2), "validation")
         .otherwise("train")
     )
-    # Before the validation label: at least that label and the test label are still to come.
-    return rows.withColumn("label", label).withColumn(
-        "in_train", F.col("train_only") | (F.col("newer_purchases") >= 2)
+    # Before the validation label, two purchases are still to come.
+    to_come = left - F.col("eligible").cast("int")
+    return rows.withColumns(
+        {
+            "label": label,
+            "in_train": ~held_out | (to_come >= 2),
+            "in_validation": held_out & (left >= 2),
+            "in_test": held_out & (left >= 1),
+            "train_only": ~held_out,
+        }
     )
