@@ -91,10 +91,9 @@ def _end(spark: SparkSession) -> None:
 
 def _tell_workers(spark: SparkSession) -> None:
     """Give workers this process's addresses, which may be newer than their session; no keys."""
-    names = ("HYPERREC_HOME", "HYPERREC_PATIENCE_SECONDS", "AZURE_STORAGE_ACCOUNT_URL")
-    for name in names:
-        if name in os.environ:
-            spark.sparkContext.environment[name] = os.environ[name]
+    for name in ("HYPERREC_HOME", "HYPERREC_PATIENCE_SECONDS", "AZURE_STORAGE_ACCOUNT_URL"):
+        # An empty variable counts as none.
+        spark.sparkContext.environment[name] = os.environ.get(name, "")
 
 
 def _settings() -> dict[str, str]:
