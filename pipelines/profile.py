@@ -26,6 +26,7 @@ class EvaluateConfig(BaseModel):
     minimum_ratio: float = Field(
         default=1.0,
         ge=0,
+        allow_inf_nan=False,
         description="gate: HR@10 and NDCG@10 must exceed popularity's times this",
     )
 
@@ -73,6 +74,8 @@ def load_profile(name: str, overrides: list[str] | None = None) -> Profile:
         raise UsageError(
             f"There is no profile {name}; choose one of {known}, or give the path of a .toml file."
         ) from error
+    except OSError as error:
+        raise UsageError(f"Cannot read the profile {path}: {error.strerror}.") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UsageError(f"The profile {path} is not TOML: {error}.") from error
     for override in overrides or []:
@@ -87,7 +90,9 @@ def parse_profile(settings: dict[str, Any], *, source: str) -> Profile:
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"]) or "its settings"
-        problem = first["msg"].removeprefix("Value error, ")
+        problem = first["msg"].removeprefix("Value error, ").rstrip(".")
+        if first["type"] in {"extra_forbidden", "unexpected_keyword_argument"}:
+            problem = "there is no such setting"
         raise UsageError(f"In {source}, {place}: {problem}.") from error
 
 

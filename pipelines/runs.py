@@ -191,7 +191,8 @@ class Run:
             return cls(storage, RunRecord.model_validate_json(data))
         except ValidationError as error:
             raise CorruptOutputError(
-                f"{run_id}/run.json in {storage.url} is not a run record: {error}"
+                f"{run_id}/run.json in {storage.url} cannot be read: it is of another version or "
+                "damaged; restore it, or start a run with another date or configuration."
             ) from error
 
     def manifest(self, stage: StageName) -> Manifest | None:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr
+from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from infra.local import published_keys, services
@@ -22,9 +22,13 @@ from pipelines.errors import UsageError
 
 
 class Environment(BaseSettings):
-    """The variables that hyperrec reads; each is optional."""
+    """The variables that hyperrec reads; each is optional, an empty one counts as not set.
 
-    model_config = SettingsConfigDict(frozen=True, extra="ignore")
+    Raises:
+        UsageError: a variable's value is none that it may have.
+    """
+
+    model_config = SettingsConfigDict(frozen=True, extra="ignore", env_ignore_empty=True)
 
     azure_storage_connection_string: SecretStr | None = None
     azure_storage_account_url: str | None = None
@@ -36,8 +40,22 @@ class Environment(BaseSettings):
     )
     hyperrec_runs: str | None = Field(default=None, description="URL under which runs are kept")
     hyperrec_patience_seconds: float = Field(
-        default=60.0, gt=0, description="how long a store may be away before a run fails"
+        default=60.0,
+        gt=0,
+        allow_inf_nan=False,
+        description="how long a store may be away before a run fails",
     )
+
+    def __init__(self) -> None:
+        try:
+            super().__init__()
+        except ValidationError as error:
+            first = error.errors()[0]
+            variable = str(first["loc"][0]).upper()
+            raise UsageError(
+                f"The environment variable {variable} cannot be {first['input']!r}: "
+                f"{first['msg'][:1].lower()}{first['msg'][1:]}."
+            ) from error
 
 
 @dataclass(frozen=True)
@@ -66,6 +84,22 @@ def is_loopback(url: str) -> bool:
     return (urlsplit(url).hostname or "") in {"127.0.0.1", "localhost", "::1"}
 
 
+def _address(url: str, variable: str, example: str) -> str:
+    """A service's address, free of anything secret, so that it may stand in messages and logs."""
+    try:
+        parts = urlsplit(url)
+        whole = parts.scheme in {"http", "https"} and parts.hostname and parts.port != 0
+    except ValueError:
+        whole = False
+    if not whole or parts.query or parts.fragment or "@" in parts.netloc:
+        # The value is not repeated: it may be a connection string or hold a signature.
+        raise UsageError(
+            f"{variable} is not an http or https address alone: give one such as {example}, and "
+            "the key or signature, if any, in its own variable."
+        )
+    return url
+
+
 def _azure_credential() -> Any:
     from azure.identity import DefaultAzureCredential  # noqa: PLC0415  half a second to import
 
@@ -82,7 +116,11 @@ def blob_account(environment: Environment | None = None) -> BlobAccount:
     if env.azure_storage_connection_string is not None:
         return _from_connection_string(env.azure_storage_connection_string.get_secret_value())
     url = env.azure_storage_account_url
-    if url is None:
+    if url is not None:
+        url = _address(
+            url, "AZURE_STORAGE_ACCOUNT_URL", example="https://NAME.blob.core.windows.net"
+        )
+    else:
         local = services.running(env.hyperrec_home)
         url = local.blob_endpoint if local else None
     if url is None:
@@ -108,7 +146,8 @@ def _from_connection_string(text: str) -> BlobAccount:
             "AZURE_STORAGE_CONNECTION_STRING is not a connection string: copy it whole from the "
             "storage account's page of access keys."
         ) from error
-    return BlobAccount(client.url, client.credential)
+    url, _, signature = client.url.partition("?")
+    return BlobAccount(url, client.credential or signature or None)
 
 
 def cosmos_account(environment: Environment | None = None) -> CosmosAccount:
@@ -119,7 +158,9 @@ def cosmos_account(environment: Environment | None = None) -> CosmosAccount:
     """
     env = environment or Environment()
     endpoint = env.cosmos_endpoint
-    if endpoint is None:
+    if endpoint is not None:
+        endpoint = _address(endpoint, "COSMOS_ENDPOINT", example="https://NAME.documents.azure.com")
+    else:
         local = services.running(env.hyperrec_home)
         endpoint = local.cosmos_endpoint if local else None
     if endpoint is None:
