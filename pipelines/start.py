@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from datetime import date
 
-from pipelines.preprocess.source import raw_listing
-from pipelines.profile import load_profile
 from pipelines.runs import Run, RunRecord
 from pipelines.settings import Environment
 from pipelines.storage import open_storage
@@ -45,6 +43,10 @@ def start_run(
     Raises:
         UsageError: no such input, none up to `as_of`, or a profile that does not check.
     """
+    # Spark and PyTorch take seconds to import, which finding a run does without.
+    from pipelines.preprocess.source import raw_listing  # noqa: PLC0415
+    from pipelines.profile import load_profile  # noqa: PLC0415
+
     settings = load_profile(profile, overrides)
     storage = open_storage(source)
     record = RunRecord.identify(

@@ -17,7 +17,6 @@ app = typer.Typer(
     name="hyperrec",
     help="Nightly hyperbolic recommendations: from interactions in blob storage to a verified "
     "version in Cosmos DB.",
-    no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
 )
@@ -36,6 +35,15 @@ _VERBS = (
     "doctor",
 )
 
+# Errors of the other packages that end a command with one sentence. By name: whoever raised one has
+# imported its module, and importing them all here, PyTorch among them, would cost seconds.
+_FAILURES = {
+    "hyperrec_core.artefact.ArtefactError",
+    "hyperrec_core.histories.HistoriesError",
+    "infra.local.services.LocalServiceError",
+    "serving_export.errors.ExportError",
+}
+
 
 def main() -> None:
     """Run the command line and exit."""
@@ -49,31 +57,36 @@ def main() -> None:
     for verb in _VERBS:
         importlib.import_module(f"pipelines.cli.{verb}")
     try:
-        app(args=arguments, standalone_mode=True)
+        sys.exit(app(args=arguments or ["--help"], prog_name="hyperrec", standalone_mode=False))
     except KeyboardInterrupt:
         sys.exit(130)
     except Exception as error:
         code = exit_code(error)
         if debug or code is None:
             traceback.print_exc()
-        if code is None:
-            print(f"hyperrec: unexpected {type(error).__name__}: {error}", file=sys.stderr)
-        else:
-            print(f"hyperrec: {error}", file=sys.stderr)
+        # One line, whatever a library has put into its message.
+        print("hyperrec:", " ".join(sentence(error).splitlines()), file=sys.stderr)
         sys.exit(code or 1)
 
 
 def exit_code(error: BaseException) -> int | None:
     """2 for a mistake in the command or input, 1 for a failed run, None for a fault of ours."""
-    from hyperrec_core.histories import HistoriesError  # noqa: PLC0415
-    from infra.local.services import LocalServiceError  # noqa: PLC0415
-    from serving_export.errors import ExportError  # noqa: PLC0415
-
-    if isinstance(error, PipelineError):
+    if isinstance(error, (PipelineError, typer.TyperException)):
         return error.exit_code
-    if isinstance(error, (ExportError, LocalServiceError, HistoriesError)):
-        return 1
-    return None
+    kinds = {f"{kind.__module__}.{kind.__qualname__}" for kind in type(error).__mro__}
+    return 1 if kinds & _FAILURES else None
+
+
+def sentence(error: Exception) -> str:
+    """What is wrong, as a person is told it."""
+    if isinstance(error, typer.TyperException):
+        context = getattr(error, "ctx", None)
+        words = context.command_path if context else "hyperrec"
+        message = error.format_message().rstrip(".")
+        return f"{message}{' See' if message.endswith('?') else '; see'} `{words} --help`."
+    if exit_code(error) is None:
+        return f"unexpected {type(error).__name__}: {error}"
+    return str(error)
 
 
 def set_up_logging(*, debug: bool) -> None:

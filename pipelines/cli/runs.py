@@ -52,5 +52,9 @@ def fetch(
             f"Run {run_id} has written no {name}; it has {', '.join(written) or 'nothing yet'}."
         )
     path = to or Path(Path(name).name)
-    path.write_bytes(run.read(written[name], name))
-    console.print(f"{name} of run {run_id}, stage {written[name]}: {path.absolute()}")
+    data = run.read(written[name], name)
+    try:
+        path.write_bytes(data)
+    except OSError as error:
+        raise UsageError(f"Cannot write {path}: {error.strerror}; choose another --to.") from error
+    console.print(f"{name} of run {run_id}, stage {written[name]}: {path.absolute()}", markup=False)

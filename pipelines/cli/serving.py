@@ -7,6 +7,7 @@ import socket
 from typing import Annotated
 
 import typer
+from rich.markup import escape
 from rich.table import Table
 
 from pipelines.cli.app import app
@@ -53,7 +54,8 @@ def recommend(
     with _reader() as reader:
         known = reader.get(items)
         if unknown := [item for item in items if item not in known]:
-            console.print(f"Not in the active version, passed over: {', '.join(unknown)}")
+            missing = ", ".join(unknown)
+            console.print(f"Not in the active version, passed over: {missing}", markup=False)
         if items and not known:
             console.print("No item of the history is known: these are the most popular items.")
         for item in items:
@@ -83,7 +85,9 @@ def _reader() -> Reader:
 def _print_recommendations(found: list[Recommendation]) -> None:
     table = Table("", "item", "score", "title")
     for place, each in enumerate(found, 1):
-        table.add_row(str(place), each.item_id, f"{each.score:.4f}", each.title or "")
+        # A shop's own words may look like markup.
+        title = escape(each.title or "")
+        table.add_row(str(place), escape(each.item_id), f"{each.score:.4f}", title)
     console.print(table)
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import sys
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from pipelines.runs import Manifest, Run
+if TYPE_CHECKING:
+    from pipelines.runs import Manifest, Run
 
 # A log file has no width; a table in it should not be folded into eighty columns.
 console = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 120)

@@ -1,4 +1,7 @@
-"""`hyperrec preprocess | train | evaluate | export`: each stage alone."""
+"""`hyperrec preprocess | train | evaluate | export`: each stage alone.
+
+The run is looked for before the stage is imported: a mistyped id is told at once.
+"""
 
 from __future__ import annotations
 
@@ -30,20 +33,22 @@ def preprocess(
 @app.command()
 def train(run_id: options.RunId, runs: options.Runs = None) -> None:
     """Fit the model on the histories of a run."""
-    from pipelines.stages.train import run_train  # noqa: PLC0415
     from pipelines.start import open_run  # noqa: PLC0415
 
     run = open_run(run_id, runs)
+    from pipelines.stages.train import run_train  # noqa: PLC0415
+
     print_outputs(run, run_train(run))
 
 
 @app.command()
 def evaluate(run_id: options.RunId, runs: options.Runs = None) -> None:
     """Judge the model of a run beside popularity."""
-    from pipelines.stages.evaluate import run_evaluate  # noqa: PLC0415
     from pipelines.start import open_run  # noqa: PLC0415
 
     run = open_run(run_id, runs)
+    from pipelines.stages.evaluate import run_evaluate  # noqa: PLC0415
+
     manifest = run_evaluate(run)
     print_metrics(manifest)
     print_outputs(run, manifest)
@@ -52,7 +57,9 @@ def evaluate(run_id: options.RunId, runs: options.Runs = None) -> None:
 @app.command()
 def export(run_id: options.RunId, runs: options.Runs = None) -> None:
     """Publish the judged model of a run to Cosmos DB."""
-    from pipelines.stages.export import run_export  # noqa: PLC0415
     from pipelines.start import open_run  # noqa: PLC0415
 
-    print_published(run_export(open_run(run_id, runs)))
+    run = open_run(run_id, runs)
+    from pipelines.stages.export import run_export  # noqa: PLC0415
+
+    print_published(run_export(run))
