@@ -32,11 +32,15 @@ def run(
 def run_flow(
     source: str, as_of: datetime, *, profile: str, settings: list[str] | None, runs: str | None
 ) -> str:
-    """Run the flow in this process, without a server of its own where none is configured."""
+    """Run the flow in this process, with a Prefect server of its own where none is configured."""
+    from pipelines.flows.server import ensure_prefect_server  # noqa: PLC0415
+    from pipelines.settings import Environment  # noqa: PLC0415
+    from pipelines.start import runs_url  # noqa: PLC0415
+
     prepare_prefect()
     with console.status("starting"):
+        ensure_prefect_server(Environment().hyperrec_home.resolve() / "logs" / "prefect.log")
         from pipelines.flows.retrain import retrain  # noqa: PLC0415  seconds to import
-    from pipelines.start import runs_url  # noqa: PLC0415
 
     return retrain(
         source=source,
