@@ -99,6 +99,32 @@ def test_every_label_has_a_history_and_only_a_strictly_earlier_one(built, users)
     assert checked > 300
 
 
+def test_an_evaluated_label_has_all_of_its_history(built):
+    _, assigned, names, rows = built
+    known = set(names.values())
+    for split in ("validation", "test"):
+        for user, row in rows[split].items():
+            kept = [r for r in assigned if r.user_id == user and r.dropped_by is None]
+            for p in labels(row):
+                history = [names[item] for item in row.items[: row.times.index(row.times[p])]]
+                earlier = [r.item_id for r in kept if r.seconds < row.times[p]]
+                assert Counter(history) == Counter(item for item in earlier if item in known)
+
+
+def test_first_events_are_context_and_never_held_out(built):
+    split, assigned, _, _ = built
+    first = {}
+    for row in assigned:
+        if row.dropped_by is None:
+            first[row.user_id] = min(row.seconds, first.get(row.user_id, row.seconds))
+    firsts = [
+        row for row in assigned if row.dropped_by is None and row.seconds == first[row.user_id]
+    ]
+    assert all(row.label is None for row in firsts)
+    start = int(TEST_START.timestamp())
+    assert all(row.in_train for row in firsts if split == "leave_last_out" or row.seconds < start)
+
+
 def test_no_label_is_in_two_splits_and_none_is_a_dropped_row_or_a_view(built, users):
     _, _, names, rows = built
     seen = Counter(
