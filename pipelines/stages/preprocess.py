@@ -6,11 +6,10 @@ from typing import Any
 
 from pipelines.errors import UsageError
 from pipelines.preprocess.job import preprocess
-from pipelines.preprocess.session import spark_session
+from pipelines.preprocess.session import session
 from pipelines.preprocess.source import raw_listing
 from pipelines.profile import parse_profile
 from pipelines.runs import Attempt, Manifest, Run, RunRecord
-from pipelines.settings import pin_local_services
 from pipelines.storage import open_storage
 
 
@@ -39,12 +38,8 @@ def _work(record: RunRecord, attempt: Attempt) -> dict[str, Any]:
             f"`hyperrec run --input {record.input} --as-of {record.as_of}` makes a run of what is "
             "there now."
         )
-    pin_local_services()
-    spark = spark_session()
-    try:
+    # The session ends here: the training that follows in this process wants the JVM's memory.
+    with session() as spark:
         return preprocess(
             spark, record.input, listing, record.as_of, profile.preprocess, profile.seed, attempt
         )
-    finally:
-        # The training that follows in this process wants the JVM's memory.
-        spark.stop()
