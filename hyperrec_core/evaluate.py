@@ -24,6 +24,9 @@ Scorer = Callable[[Batch], Tensor]
 
 CUTOFF = 10
 
+# Scores held at once, as float64 with masks and keys beside them: about 1 GB.
+_SCORES_AT_ONCE = 1 << 25
+
 
 @dataclass(frozen=True)
 class Metrics:
@@ -71,7 +74,6 @@ def evaluate(
     negatives: int,
     seed: int,
     examples: NDArray[np.int64] | None = None,
-    batch_size: int = 1024,
 ) -> Metrics:
     """Rank every label.
 
@@ -88,7 +90,6 @@ def evaluate(
         negatives: how many to draw for a label; where fewer items are unseen, all of them.
         seed: of the draw and of the ties.
         examples: numbers of the labels to rank; all by default.
-        batch_size: labels scored at once; memory is batch_size times items floats.
 
     Raises:
         ValueError: there is no label.
@@ -96,6 +97,7 @@ def evaluate(
     examples = np.arange(len(histories)) if examples is None else examples
     if not len(examples):
         raise ValueError("There is no label to evaluate: the split is empty.")
+    batch_size = max(1, min(1024, _SCORES_AT_ONCE // items))
     sampled, full = [], []
     for start in range(0, len(examples), batch_size):
         part = examples[start : start + batch_size]

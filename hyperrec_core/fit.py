@@ -6,7 +6,7 @@ import logging
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -97,11 +97,9 @@ class Progress:
 Checkpoint = tuple[Progress, dict[str, Tensor]]
 
 
-def device_for(name: str = "auto") -> torch.device:
-    """The device to train on: CUDA when there is one, unless named otherwise."""
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    return torch.device(name)
+def best_device() -> torch.device:
+    """The device to train on: CUDA when there is one, the CPU otherwise."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def fit(
@@ -144,56 +142,35 @@ def fit(
             "widen the input's dates or loosen the preprocess rules."
         )
     with _deterministic(device):
-        return _fit(train, validation, config, items, seed, device, resume, after_epoch, on_batch)
+        model = models.build(config.model, items=items, seed=seed, device=device)
+        progress, kept = Progress(), _copy(model.state())
+        if resume is not None:
+            progress, tensors = resume
+            current = {k: v for k, v in tensors.items() if not k.startswith(KEPT)}
+            model.load_state(current)
+            kept = {k.removeprefix(KEPT): v for k, v in tensors.items() if k.startswith(KEPT)}
+        judged = _sample(len(validation), config.validation_labels, seed)
 
-
-def _fit(
-    train: Histories,
-    validation: Histories,
-    config: TrainConfig,
-    items: int,
-    seed: int,
-    device: torch.device,
-    resume: Checkpoint | None,
-    after_epoch: Callable[[Progress, dict[str, Tensor]], None] | None,
-    on_batch: Callable[[int, int], None] | None,
-) -> tuple[models.Model, Progress]:
-    model = models.build(config.model, items=items, seed=seed, device=device)
-    progress, kept = Progress(), _copy(model.state())
-    if resume is not None:
-        progress, tensors = resume
-        current = {k: v for k, v in tensors.items() if not k.startswith(KEPT)}
-        model.load_state(current)
-        kept = {k.removeprefix(KEPT): v for k, v in tensors.items() if k.startswith(KEPT)}
-    judged = _sample(len(validation), config.validation_labels, seed)
-
-    for number in range(len(progress.epochs) + 1, config.epochs + 1):
-        epoch = _epoch(model, train, config, number, items, seed, device, on_batch)
-        if len(judged):
-            metrics = evaluate(
-                model_scorer(model),
-                validation,
-                items=items,
-                lags=model.lags,
-                negatives=config.validation_negatives,
-                seed=seed,
-                examples=judged,
-            )
-            epoch = Epoch(
-                epoch.number,
-                epoch.loss,
-                metrics.hr_at_10,
-                metrics.ndcg_at_10,
-                epoch.seconds,
-                epoch.examples_per_second,
-            )
-        progress.epochs.append(epoch)
-        if _is_best(progress, epoch):
-            progress.best_epoch, kept = number, _copy(model.state())
-        if after_epoch is not None:
-            after_epoch(progress, model.state() | {KEPT + k: v for k, v in kept.items()})
-    model.load_state(kept)
-    return model, progress
+        for number in range(len(progress.epochs) + 1, config.epochs + 1):
+            epoch = _epoch(model, train, config, number, items, seed, device, on_batch)
+            if len(judged):
+                metrics = evaluate(
+                    model_scorer(model),
+                    validation,
+                    items=items,
+                    lags=model.lags,
+                    negatives=config.validation_negatives,
+                    seed=seed,
+                    examples=judged,
+                )
+                epoch = replace(epoch, hr_at_10=metrics.hr_at_10, ndcg_at_10=metrics.ndcg_at_10)
+            progress.epochs.append(epoch)
+            if _is_best(progress, epoch):
+                progress.best_epoch, kept = number, _copy(model.state())
+            if after_epoch is not None:
+                after_epoch(progress, model.state() | {KEPT + k: v for k, v in kept.items()})
+        model.load_state(kept)
+        return model, progress
 
 
 @contextmanager

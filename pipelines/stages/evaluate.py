@@ -11,7 +11,7 @@ import torch
 
 from hyperrec_core import artefact
 from hyperrec_core.evaluate import Metrics, evaluate, model_scorer, popularity_scorer
-from hyperrec_core.fit import device_for
+from hyperrec_core.fit import best_device
 from hyperrec_core.models import build
 from pipelines.errors import PipelineError
 from pipelines.profile import Profile, parse_profile
@@ -51,7 +51,7 @@ def _work(run: Run, attempt: Attempt) -> dict[str, Any]:
             "longer preprocess.test_days, or the split leave_last_out."
         )
     model = build(
-        profile.train.model, items=len(vocabulary), seed=profile.seed, device=device_for()
+        profile.train.model, items=len(vocabulary), seed=profile.seed, device=best_device()
     )
     _, tensors = artefact.load_checkpoint(attempt.read("train", "checkpoint.safetensors"))
     model.load_state(artefact.best_state(tensors))

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from hyperrec_core import artefact
 from hyperrec_core.analysis.disc import poincare_disc
-from hyperrec_core.fit import Checkpoint, Epoch, Progress, TrainingError, device_for, fit
+from hyperrec_core.fit import Checkpoint, Epoch, Progress, TrainingError, best_device, fit
 from hyperrec_core.models import Model
 from pipelines.errors import PipelineError
 from pipelines.profile import parse_profile
@@ -41,7 +41,7 @@ def _work(run: Run, attempt: Attempt) -> dict[str, Any]:
     vocabulary = read_vocabulary(attempt)
     train = read_histories(attempt, "train", items=len(vocabulary))
     validation = read_histories(attempt, "validation", items=len(vocabulary))
-    device = device_for()
+    device = best_device()
     log.info(
         "Training on %s: %d items, %d training labels, %d validation labels.",
         device.type,

@@ -55,7 +55,10 @@ def test_rank_metrics_equal_a_plain_computation_over_the_whole_catalogue():
     histories = one_label_each(64)
     scores = torch.from_numpy(np.random.default_rng(1).normal(size=(64, ITEMS)))
     found = judge(lambda b: scores, histories)
-    ranks = [1 + sum(row > row[label]) for row, label in zip(scores.numpy(), histories.labels)]
+    ranks = [
+        1 + sum(row > row[label])
+        for row, label in zip(scores.numpy(), histories.labels, strict=True)
+    ]
     assert found.recall_at_10_full == pytest.approx(np.mean([r <= 10 for r in ranks]))
     gains = [1 / np.log2(r + 1) if r <= 10 else 0 for r in ranks]
     assert found.ndcg_at_10_full == pytest.approx(np.mean(gains))

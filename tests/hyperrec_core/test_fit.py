@@ -1,4 +1,7 @@
+import io
+
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import torch
 
@@ -132,10 +135,6 @@ def _some_checkpoint():
 
 
 def test_the_artefact_holds_the_vectors_bit_for_bit():
-    import io
-
-    import pyarrow.parquet as pq
-
     model, _ = train(config())
     ids = [f"item {n}" for n in range(ITEMS)]
     sink = io.BytesIO()
