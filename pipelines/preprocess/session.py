@@ -38,9 +38,10 @@ def spark_session() -> SparkSession:
         UsageError: there is no Java, or one too old for Spark.
     """
     pin_local_services()
-    if (active := SparkSession.getActiveSession()) is not None:
-        _tell_workers(active)
-        return active
+    if _is_running():
+        running = SparkSession.builder.getOrCreate()
+        _tell_workers(running)
+        return running
     require_java()
     os.environ["PYSPARK_PYTHON"] = sys.executable
     builder = SparkSession.builder.appName("hyperrec").master("local[*]")
@@ -67,13 +68,18 @@ def session() -> Iterator[SparkSession]:
     Raises:
         UsageError: there is no Java, or one too old for Spark.
     """
-    borrowed = SparkSession.getActiveSession() is not None
+    borrowed = _is_running()
     spark = spark_session()
     try:
         yield spark
     finally:
         if not borrowed:
             _end(spark)
+
+
+def _is_running() -> bool:
+    # Not getActiveSession, which knows only of the calling thread's.
+    return SparkContext._active_spark_context is not None
 
 
 def _end(spark: SparkSession) -> None:
@@ -86,7 +92,9 @@ def _end(spark: SparkSession) -> None:
         # The JVM ends when its standard input does.
         gateway.proc.stdin.close()
         gateway.proc.wait()
-    SparkContext._gateway = SparkContext._jvm = None
+    # A JVM that died cannot be told to stop, and PySpark would go on believing in it.
+    SparkContext._gateway = SparkContext._jvm = SparkContext._active_spark_context = None
+    SparkSession._instantiatedSession = SparkSession._activeSession = None
 
 
 def _tell_workers(spark: SparkSession) -> None:
