@@ -299,8 +299,9 @@ class Container:
             if error.status_code is None or error.status_code == 408 or error.status_code >= 500:
                 said = f"answered {error.status_code}" if error.status_code else "cut answers short"
                 raise self._unavailable(said) from error
+            why = str(error.reason).rstrip(".")
             raise StorageError(
-                f"Blob storage refused {name} in {self.url}: {error.status_code} {error.reason}."
+                f"Blob storage refused {name} in {self.url}: {error.status_code} {why}."
             ) from error
         except AzureError as error:
             raise StorageError(

@@ -13,7 +13,7 @@ from azure.cosmos import CosmosClient, DatabaseProxy, PartitionKey
 from azure.cosmos.exceptions import CosmosResourceNotFoundError
 
 from serving_export.client import Credential, sync_client
-from serving_export.errors import ExportError
+from serving_export.errors import ExportError, MissingContainerError
 from serving_export.retry import persist
 
 DATABASE = "hyperrec"
@@ -132,6 +132,7 @@ def check(client: CosmosClient, database: str, dimensions: int | None, *, patien
         patience: seconds to keep trying when the service does not answer.
 
     Raises:
+        MissingContainerError: one is not there.
         ExportError: names the container and what is wrong with it.
     """
     place = client.get_database_client(database)
@@ -157,7 +158,7 @@ def _read(place: DatabaseProxy, name: str, endpoint: str) -> dict[str, Any]:
     try:
         return place.get_container_client(name).read()
     except CosmosResourceNotFoundError:
-        raise ExportError(
+        raise MissingContainerError(
             f"Container {name} of database {place.id} is missing at {endpoint}; "
             "make it with Terraform (or create_missing on an emulator) and run again."
         ) from None

@@ -20,6 +20,10 @@ class UnavailableError(ExportError):
     """Cosmos DB did not answer within the patience given; the same call may be made again."""
 
 
+class MissingContainerError(ExportError):
+    """A container is not there: nobody has prepared the account yet."""
+
+
 class NothingPublishedError(ExportError):
     """No version is active (reading), or there is none to go back to (rollback)."""
 

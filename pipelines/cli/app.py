@@ -98,3 +98,7 @@ def set_up_logging(*, debug: bool) -> None:
         logger.setLevel(logging.DEBUG if debug else logging.INFO)
         logger.addHandler(handler)
         logger.propagate = False
+    if not debug:
+        # A short command closes its client under a check that Cosmos' SDK makes in the background;
+        # the SDK would print the traceback of that.
+        logging.getLogger("azure.cosmos._GlobalEndpointManager").setLevel(logging.CRITICAL)

@@ -124,7 +124,7 @@ def _services() -> list[Finding]:
 
 def _cosmos() -> Finding:
     from pipelines.settings import cosmos_account  # noqa: PLC0415
-    from serving_export.errors import ExportError  # noqa: PLC0415
+    from serving_export.errors import ExportError, MissingContainerError  # noqa: PLC0415
     from serving_export.publish import status  # noqa: PLC0415
 
     try:
@@ -132,10 +132,11 @@ def _cosmos() -> Finding:
         active = status(account.endpoint, account.credential, patience=3.0).active
     except PipelineError as error:
         return Finding("Cosmos DB", "note", "not configured", str(error))
+    except MissingContainerError as error:
+        advice = "the first export makes them" if account.is_local else str(error)
+        return Finding("Cosmos DB", "note", "answers, containers not made yet", advice)
     except ExportError as error:
-        if "container" in str(error) or "database" in str(error):
-            return Finding("Cosmos DB", "note", "answers, containers not made yet", str(error))
-        return Finding("Cosmos DB", "missing", "does not answer", str(error))
+        return Finding("Cosmos DB", "missing", "not usable", str(error))
     found = f"active version {active.version}" if active else "answers, nothing published yet"
     return Finding("Cosmos DB", "ok", found)
 

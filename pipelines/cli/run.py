@@ -58,3 +58,5 @@ def prepare_prefect() -> None:
     os.environ.setdefault("PREFECT_LOGGING_LEVEL", "WARNING")
     for name in ("prefect.flow_runs", "prefect.task_runs"):
         logging.getLogger(name).addFilter(lambda record: record.levelno < logging.ERROR)
+    # At the end of a short run it would report, after our last line, that it is not done yet.
+    logging.getLogger("EventsWorker").setLevel(logging.ERROR)

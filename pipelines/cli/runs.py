@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.markup import escape
 from rich.table import Table
 
 from pipelines.cli import options
@@ -25,7 +26,7 @@ def runs(url: options.Runs = None) -> None:
     for run_id in list_runs(storage):
         run = Run.open(storage, run_id)
         done = [f"{m.wall_seconds:.0f} s" if (m := run.manifest(s)) else "-" for s in STAGES]
-        table.add_row(run_id, *done, run.record.input)
+        table.add_row(run_id, *done, escape(run.record.input))
     if table.row_count:
         console.print(table)
     else:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import getpass
 import socket
-from typing import Annotated
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.markup import escape
@@ -12,31 +14,40 @@ from rich.table import Table
 
 from pipelines.cli.app import app
 from pipelines.cli.show import console
+from serving_export.errors import MissingContainerError, NothingPublishedError
 from serving_export.reader import Reader, Recommendation
 from serving_export.slots import Control
+
+if TYPE_CHECKING:
+    from pipelines.settings import CosmosAccount
 
 
 @app.command()
 def status() -> None:
     """Show the active version, the one before, and what is being loaded."""
-    from pipelines.settings import cosmos_account, patience_seconds  # noqa: PLC0415
+    from pipelines.settings import patience_seconds  # noqa: PLC0415
     from serving_export.publish import status as read_status  # noqa: PLC0415
 
-    account = cosmos_account()
-    _print_control(read_status(account.endpoint, account.credential, patience=patience_seconds()))
+    try:
+        with _cosmos() as cosmos:
+            control = read_status(cosmos.endpoint, cosmos.credential, patience=patience_seconds())
+    except NothingPublishedError as nothing:
+        console.print(str(nothing))
+    else:
+        _print_control(control)
 
 
 @app.command()
 def rollback() -> None:
     """Make the previous version active again; a second time undoes the first."""
-    from pipelines.settings import cosmos_account, patience_seconds  # noqa: PLC0415
+    from pipelines.settings import patience_seconds  # noqa: PLC0415
     from serving_export.publish import rollback as roll_back  # noqa: PLC0415
 
-    account = cosmos_account()
     who = f"{getpass.getuser()}@{socket.gethostname()}"
-    _print_control(
-        roll_back(account.endpoint, account.credential, who=who, patience=patience_seconds())
-    )
+    with _cosmos() as cosmos:
+        _print_control(
+            roll_back(cosmos.endpoint, cosmos.credential, who=who, patience=patience_seconds())
+        )
 
 
 Count = Annotated[int, typer.Option("--k", min=1, max=1000, help="how many items")]
@@ -75,17 +86,35 @@ def similar(item: Annotated[str, typer.Argument(help="item id")], k: Count = 10)
     _print_recommendations(found)
 
 
-def _reader() -> Reader:
+@contextmanager
+def _cosmos() -> Iterator[CosmosAccount]:
+    """The configured account; an emulator without containers holds nothing, which is no fault."""
     from pipelines.settings import cosmos_account  # noqa: PLC0415
 
     account = cosmos_account()
-    return Reader(account.endpoint, account.credential)
+    try:
+        yield account
+    except MissingContainerError as error:
+        if not account.is_local:
+            raise
+        raise NothingPublishedError(
+            f"Nothing has ever been published at {account.endpoint}; `hyperrec run` or "
+            "`hyperrec export` does it."
+        ) from error
+
+
+@contextmanager
+def _reader() -> Iterator[Reader]:
+    with _cosmos() as cosmos, Reader(cosmos.endpoint, cosmos.credential) as reader:
+        yield reader
+
+
+# Ids, titles and names are others' words: they may look like markup and are printed as they are.
 
 
 def _print_recommendations(found: list[Recommendation]) -> None:
     table = Table("", "item", "score", "title")
     for place, each in enumerate(found, 1):
-        # A shop's own words may look like markup.
         title = escape(each.title or "")
         table.add_row(str(place), escape(each.item_id), f"{each.score:.4f}", title)
     console.print(table)
@@ -98,10 +127,12 @@ def _print_control(control: Control) -> None:
             table.add_row(name, "-")
             continue
         since = f"{part.promoted_at:%Y-%m-%d %H:%M:%S}"
-        table.add_row(name, part.slot, part.version, f"{part.items:,}", since, part.promoted_by)
+        version, who = escape(part.version), escape(part.promoted_by)
+        table.add_row(name, part.slot, version, f"{part.items:,}", since, who)
     if (loading := control.loading) is not None:
         lease = f"lease to {loading.expires_at:%H:%M:%S}"
-        table.add_row("loading", loading.slot, loading.version, "", lease, loading.holder)
+        holder = escape(loading.holder)
+        table.add_row("loading", loading.slot, escape(loading.version), "", lease, holder)
     else:
         table.add_row("loading", "-")
     console.print(table)
