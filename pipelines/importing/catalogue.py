@@ -14,8 +14,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from pipelines import convert
 from pipelines.errors import NotFoundError, PipelineError
-from pipelines.importing import convert
 from pipelines.importing.binding import Binding
 from pipelines.importing.parts import parquet_bytes
 from pipelines.storage import Storage, write_if_changed

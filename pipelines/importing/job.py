@@ -10,8 +10,8 @@ from datetime import date
 
 import pyarrow.compute as pc
 
+from pipelines import convert
 from pipelines.errors import UsageError
-from pipelines.importing import convert
 from pipelines.importing.binding import Binding, bind_catalogue, bind_rows
 from pipelines.importing.catalogue import Catalogue
 from pipelines.importing.formats import batches

@@ -10,8 +10,8 @@ from typing import Final
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from pipelines import convert
 from pipelines.errors import UsageError
-from pipelines.importing import convert
 from pipelines.importing.binding import Binding
 from pipelines.importing.mapping import Mapping
 

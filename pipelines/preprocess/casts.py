@@ -9,7 +9,7 @@ from __future__ import annotations
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipelines.importing import convert
+from pipelines import convert
 from pipelines.preprocess.tables import ARROW_TYPES, Kind
 
 _TRUE = ["true", "t", "yes", "y", "1"]

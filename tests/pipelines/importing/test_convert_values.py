@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines.importing import convert
+from pipelines import convert
 
 
 def utc(*parts):
