@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -54,16 +53,13 @@ def _python() -> Finding:
 
 
 def _java() -> Finding:
-    advice = "install Java 17 (Debian: apt-get install openjdk-17-jre-headless); Spark needs it"
-    home = os.environ.get("JAVA_HOME")
-    program = f"{home}/bin/java" if home else "java"
-    text = _output([program, "-version"])
-    version = re.search(r'version "(\d+)', text or "")
-    if text is None or version is None:
-        return Finding("Java", "missing", f"no {program}", advice)
-    if int(version[1]) < 17:
-        return Finding("Java", "missing", f"version {version[1]}", advice)
-    return Finding("Java", "ok", text.splitlines()[0])
+    from pipelines.preprocess.session import require_java  # noqa: PLC0415
+
+    try:
+        found = require_java()
+    except PipelineError as error:
+        return Finding("Java", "missing", "none that Spark can use", str(error))
+    return Finding("Java", "ok", found)
 
 
 def _node() -> Finding:

@@ -131,8 +131,11 @@ def _driver_memory_megabytes() -> int:
     return max(1024, min(4096, total // 2))
 
 
-def require_java() -> None:
+def require_java() -> str:
     """See that Spark can start.
+
+    Returns:
+        What Java says of its version.
 
     Raises:
         UsageError: there is no Java, or one too old.
@@ -148,6 +151,7 @@ def require_java() -> None:
         raise UsageError(f"{java} does not say its version as Java does: {_INSTALL_JAVA}")
     if int(version[1]) < _OLDEST_JAVA:
         raise UsageError(f"{java} is Java {version[1]}, too old for Spark: {_INSTALL_JAVA}")
+    return answer.stderr.splitlines()[0]
 
 
 @contextlib.contextmanager
