@@ -128,11 +128,15 @@ def test_a_store_that_hangs_is_given_up(patience: Callable[[str], None]) -> None
 
 
 @pytest.fixture
-def busy_server() -> Iterator[int]:
+def busy_server(request: pytest.FixtureRequest) -> Iterator[int]:
+    """A store that answers 503 to everything, or only so often when the test says so."""
+    left = [getattr(request, "param", 1_000_000)]
+
     class Busy(http.server.BaseHTTPRequestHandler):
         def answer(self) -> None:
             self.rfile.read(int(self.headers.get("Content-Length", 0)))
-            self.send_response(503)
+            left[0] -= 1
+            self.send_response(503 if left[0] >= 0 else 202)
             self.send_header("Content-Length", "0")
             self.end_headers()
 
@@ -155,6 +159,15 @@ def test_a_store_that_stays_busy_is_given_up(
     patience("0.5")
     for message in unavailable(open_storage("az://raw", account=local(busy_server))):
         assert "answered 503 for 0.5 s" in message
+
+
+# One more than the SDK would bear by itself.
+@pytest.mark.parametrize("busy_server", [4], indirect=True)
+def test_a_store_that_is_busy_for_a_while_is_waited_for(
+    busy_server: int, patience: Callable[[str], None]
+) -> None:
+    patience("60")
+    open_storage("az://raw", account=local(busy_server)).delete("blob")
 
 
 class Gate:
