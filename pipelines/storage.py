@@ -130,7 +130,7 @@ class Folder:
         # Descend from the deepest folder the prefix names, not from the root.
         start = self.root / prefix.rpartition("/")[0]
         found = []
-        for folder, _, files in os.walk(start, onerror=_unless_absent):
+        for folder, _, files in os.walk(start, onerror=_unless_absent, followlinks=True):
             for file in files:
                 path = Path(folder, file)
                 name = path.relative_to(self.root).as_posix()
@@ -248,9 +248,12 @@ class Container:
     def list(self, prefix: str = "") -> Iterator[Blob]:
         with self._errors(prefix or "its blobs"):
             try:
-                for blob in self._client.list_blobs(name_starts_with=self._prefix + prefix):
+                found = self._client.list_blobs(self._prefix + prefix, include=["metadata"])
+                for blob in found:
                     name = blob.name[len(self._prefix) :]
-                    if not name.rpartition("/")[2].startswith("."):
+                    # An account with a hierarchical namespace lists its folders as empty blobs.
+                    is_folder = (blob.metadata or {}).get("hdi_isfolder") == "true"
+                    if not is_folder and not name.rpartition("/")[2].startswith("."):
                         yield Blob(name, blob.size, blob.etag.strip('"'))
             except ResourceNotFoundError:
                 return

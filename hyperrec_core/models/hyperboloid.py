@@ -12,6 +12,7 @@ history.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from importlib import metadata
 from typing import Any, ClassVar, Literal
@@ -59,7 +60,7 @@ class HyperboloidConfig:
     def __post_init__(self) -> None:
         positive = ("dimensions", "lags", "scale", "list_size", "learning_rate", "maximum_step")
         for name in (*positive, "initial_width", "recency", "lag_learning_rate"):
-            if not getattr(self, name) > 0:
+            if not 0 < getattr(self, name) < math.inf:
                 raise ValueError(f"model.{name} is {getattr(self, name)}; it must be above 0.")
         if self.dimensions < 2:
             raise ValueError(f"model.dimensions is {self.dimensions}; it must be at least 2.")

@@ -5,9 +5,6 @@ from __future__ import annotations
 import logging
 import os
 from datetime import datetime
-from typing import Annotated
-
-import typer
 
 from pipelines.cli import options
 from pipelines.cli.app import app
@@ -21,12 +18,10 @@ def run(
     profile: options.ProfileName = "default",
     settings: options.Settings = None,
     runs: options.Runs = None,
-    quiet: Annotated[bool, typer.Option("--quiet", help="no summary at the end")] = False,
 ) -> None:
     """Preprocess, train, evaluate and publish; the same command again goes on where it stopped."""
     run_id = run_flow(source, as_of, profile=profile, settings=settings, runs=runs)
-    if not quiet:
-        print_run(run_id, runs, source)
+    print_run(run_id, runs, source)
 
 
 def run_flow(
@@ -35,8 +30,11 @@ def run_flow(
     """Run the flow in this process, with a Prefect server of its own where none is configured."""
     from pipelines.flows.server import ensure_prefect_server  # noqa: PLC0415
     from pipelines.settings import Environment  # noqa: PLC0415
-    from pipelines.start import runs_url  # noqa: PLC0415
+    from pipelines.start import runs_url, start_run  # noqa: PLC0415
 
+    runs = runs or runs_url(source)
+    # Once before the flow does it, so that a mistake is told before a server has started.
+    start_run(source=source, as_of=as_of.date(), profile=profile, overrides=settings, runs=runs)
     prepare_prefect()
     with console.status("starting"):
         ensure_prefect_server(Environment().hyperrec_home.resolve() / "logs" / "prefect.log")
@@ -47,7 +45,7 @@ def run_flow(
         as_of=as_of.date(),
         profile=profile,
         overrides=settings,
-        runs=runs or runs_url(source),
+        runs=runs,
     )
 
 
