@@ -12,8 +12,10 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+from azure.storage.blob import BlobServiceClient
 
 from pipelines.errors import AlreadyExistsError, NotFoundError
+from pipelines.settings import BlobAccount
 from pipelines.storage import Storage, open_storage, write_if_changed
 
 ODD_NAMES = [
@@ -265,3 +267,22 @@ def test_an_absent_root_is_empty_to_read_and_made_to_write(
         assert storage.read("blob") == b"1"
         assert names(storage) == ["blob"]
         storage.delete("blob")
+
+
+def test_the_folder_markers_of_a_hierarchical_account_are_no_blobs(
+    account: BlobAccount, container: str
+) -> None:
+    storage = open_storage(f"{container}/hierarchy", account=account)
+    storage.write("day/part-0.parquet", b"rows")
+    with BlobServiceClient(account.url, credential=account.credential) as service:
+        blob = service.get_blob_client(container.removeprefix("az://"), "hierarchy/day")
+        blob.upload_blob(b"", metadata={"hdi_isfolder": "true"})
+    assert [blob.name for blob in storage.list()] == ["day/part-0.parquet"]
+
+
+def test_a_linked_folder_is_read_like_any_other(tmp_path: Path) -> None:
+    open_storage(str(tmp_path / "elsewhere")).write("part-0.parquet", b"rows")
+    (tmp_path / "raw").mkdir()
+    (tmp_path / "raw" / "dt=2024-01-01").symlink_to(tmp_path / "elsewhere")
+    found = list(open_storage(str(tmp_path / "raw")).list())
+    assert [blob.name for blob in found] == ["dt=2024-01-01/part-0.parquet"]
