@@ -33,7 +33,8 @@ class Finding:
 @app.command()
 def doctor() -> None:
     """Say what is missing or wrong on this machine (exit code 1 when something needed is)."""
-    findings = [_python(), _java(), _node(), _gpu(), _memory(), *_services(), _cosmos(), _blobs()]
+    looks = (_python, _java, _node, _gpu, _memory, _ports, _services, _cosmos, _blobs)
+    findings = [look() for look in looks]
     table = Table("", "", "found", "what to do")
     marks = {"ok": "ok", "missing": "[bold]MISSING[/bold]", "note": "note"}
     for finding in findings:
@@ -99,23 +100,26 @@ def _memory() -> Finding:
     return Finding("Memory, disk", "ok", found)
 
 
-def _services() -> list[Finding]:
+def _ports() -> Finding:
+    from infra.local.process import free_port  # noqa: PLC0415
+
+    try:
+        port = free_port()
+    except OSError as error:
+        advice = "let programs listen on 127.0.0.1; the local services need two ports there"
+        return Finding("Ports", "missing", f"none can be opened: {error.strerror}", advice)
+    return Finding("Ports", "ok", f"127.0.0.1 has free ones, such as {port}")
+
+
+def _services() -> Finding:
     from infra.local import services  # noqa: PLC0415
     from pipelines.settings import Environment  # noqa: PLC0415
 
-    home = Environment().hyperrec_home
-    found = services.running(home)
+    found = services.running(Environment().hyperrec_home)
     if found is None:
-        return [
-            Finding("Local services", "note", "not running", "give `hyperrec up` to start them")
-        ]
-    return [
-        Finding(
-            "Local services",
-            "ok",
-            f"{found.blob_endpoint or 'no Azurite'}, {found.cosmos_endpoint}",
-        )
-    ]
+        return Finding("Local services", "note", "not running", "give `hyperrec up` to start them")
+    addresses = f"{found.blob_endpoint or 'no Azurite'}, {found.cosmos_endpoint}"
+    return Finding("Local services", "ok", addresses)
 
 
 def _cosmos() -> Finding:
