@@ -13,6 +13,7 @@ removed. Nothing in a finished stage is ever modified.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import logging
@@ -167,10 +168,8 @@ class Run:
     @classmethod
     def start(cls, storage: Storage, record: RunRecord) -> Run:
         """The run of that record: created, or found as an earlier command left it."""
-        try:
+        with contextlib.suppress(AlreadyExistsError):
             storage.create(f"{record.run_id}/run.json", _to_json(record))
-        except AlreadyExistsError:
-            log.info("Run %s exists already and goes on where it stopped.", record.run_id)
         return cls(storage, record)
 
     @classmethod

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipelines.cli.app import app
-from pipelines.cli.importing import import_
+from pipelines.cli.importing import import_and_print
 from pipelines.cli.run import run_flow
 from pipelines.cli.runs import fetch
 from pipelines.cli.serving import recommend, similar, status
@@ -79,29 +79,22 @@ def _synthesise(blobs: str) -> _Plan:
 
 def _import(data: str, blobs: str) -> _Plan:
     from pipelines.importing import fitting_mapping  # noqa: PLC0415
-    from pipelines.preprocess.source import raw_listing  # noqa: PLC0415
     from pipelines.profile import profile_names  # noqa: PLC0415
-    from pipelines.storage import open_storage  # noqa: PLC0415
 
     if not Path(data).exists():
         raise UsageError(
             f"HYPERREC_DATA names {data}, which is not there: give a file or a folder."
         )
-    mapping = os.environ.get("HYPERREC_MAPPING") or fitting_mapping(data)
+    mapping = fitting_mapping(data)
     path = str(Path(data).resolve())
+    # Each source has a raw layout of its own: two retailers in one would be taken for one.
     place = f"{Path(path).stem}-{hashlib.sha256(path.encode()).hexdigest()[:8]}"
-    raw = f"{blobs}/{place}"
     console.print(f"Importing {data} with the mapping {mapping}.")
-    import_(path, mapping=mapping, to=raw)
-    days = [
-        blob.name.split("/")[1].removeprefix("dt=")
-        for blob in raw_listing(open_storage(raw), date.max)
-        if blob.name.startswith("interactions/dt=2") or blob.name.startswith("interactions/dt=1")
-    ]
-    if not days:
+    report = import_and_print(path, mapping=mapping, to=f"{blobs}/{place}")
+    if report.last_day is None:
         raise UsageError(f"No row of {data} has a usable time: check the mapping {mapping}.")
     profile = mapping if mapping in profile_names() else "leave-last-out"
-    return _Plan(raw, date.fromisoformat(max(days)), profile)
+    return _Plan(f"{blobs}/{place}", report.last_day, profile)
 
 
 def _ask(run_id: str, runs: str) -> None:

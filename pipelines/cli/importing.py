@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from pipelines.cli.app import app
 from pipelines.cli.show import console
+
+if TYPE_CHECKING:
+    from pipelines.importing import ImportReport
 
 
 @app.command(name="import")
@@ -19,6 +22,11 @@ def import_(
     to: Annotated[str, typer.Option("--to", help="URL of the raw layout to write")],
 ) -> None:
     """Write a retailer's rows by date into blob storage, columns mapped, no row lost or judged."""
+    import_and_print(source, mapping=mapping, to=to)
+
+
+def import_and_print(source: str, *, mapping: str, to: str) -> ImportReport:
+    """Import, and say what came of it."""
     from pipelines.importing import import_source, load_mapping  # noqa: PLC0415
     from pipelines.storage import open_storage  # noqa: PLC0415
 
@@ -32,3 +40,4 @@ def import_(
         f"{report.rows_undated:,} rows without a usable time, {report.items:,} catalogue items; "
         f"{report.files_written:,} files written, {report.files_unchanged:,} as they were."
     )
+    return report
