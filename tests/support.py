@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -199,12 +200,63 @@ def prefect_server(place: Place) -> Iterator[str]:
             child.done(timeout=30)
 
 
+def flow_run(api: str, parameters: dict[str, Any], *, alive: Callable[[], bool]) -> str:
+    """Ask a Prefect server for a run of the served flow, as its UI would, and wait for its end.
+
+    Args:
+        api: the server's address.
+        parameters: of the flow, over those it is served with.
+        alive: whether the process that serves the flow still runs.
+
+    Returns:
+        The type of the state it ended in.
+    """
+    final = {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"}
+    deployment: dict[str, Any] = {}
+    state = ""
+
+    def is_served() -> bool:
+        assert alive(), "the serving command ended"
+        deployment.update(_call(f"{api}/deployments/name/retrain/daily-retrain"))
+        return bool(deployment)
+
+    wait_until(is_served, "the flow is not served")
+    body = {"parameters": parameters}
+    made = _call(f"{api}/deployments/{deployment['id']}/create_flow_run", body)
+
+    def is_over() -> bool:
+        nonlocal state
+        assert alive(), "the serving command ended"
+        state = _call(f"{api}/flow_runs/{made['id']}")["state_type"]
+        return state in final
+
+    wait_until(is_over, "the flow run does not end", seconds=240)
+    return state
+
+
+def _call(url: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
+    """The answer of a JSON service; nothing for 404."""
+    request = urllib.request.Request(  # noqa: S310
+        url,
+        data=None if body is None else json.dumps(body).encode(),
+        headers={"Content-Type": "application/json"},
+    )
+    try:
+        with urllib.request.urlopen(request, timeout=30) as answer:  # noqa: S310
+            found: dict[str, Any] = json.load(answer)
+            return found
+    except urllib.error.HTTPError as error:
+        if error.code == 404:
+            return {}
+        raise
+
+
 def wait_until(what: Callable[[], Any], otherwise: str, seconds: float = 120) -> None:
     """Wait for something that other processes bring about."""
     end = time.monotonic() + seconds
     while not what():
         assert time.monotonic() < end, otherwise
-        time.sleep(0.02)
+        time.sleep(0.05)
 
 
 def run_id_of(done: Done) -> str:
@@ -220,15 +272,18 @@ def table_rows(text: str) -> list[list[str]]:
     return [[cell.strip() for cell in line.strip("│").split("│")] for line in lines]
 
 
+def slot_documents(place: Place, slot: str) -> list[dict[str, Any]]:
+    """Every item document of a slot, as stored."""
+    client = CosmosClient(place.cosmos, COSMOS_KEY, enable_endpoint_discovery=False)
+    database = client.get_database_client(DATABASE)
+    return list(database.get_container_client(item_container(slot)).read_all_items())
+
+
 def published(place: Place) -> dict[str, Item]:
-    """Every item document of the active slot, by item id; all of them are of its version."""
+    """Every item of the active slot, by item id; all documents are of its version."""
     active = place.control().active
     assert active is not None
-    client = CosmosClient(place.cosmos, COSMOS_KEY, enable_endpoint_discovery=False)
-    container = client.get_database_client(DATABASE).get_container_client(
-        item_container(active.slot)
-    )
-    documents = list(container.read_all_items())
+    documents = slot_documents(place, active.slot)
     assert {document["version"] for document in documents} == {active.version}
     assert len(documents) == active.items
     return {document["item_id"]: from_document(document) for document in documents}

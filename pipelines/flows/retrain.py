@@ -5,7 +5,8 @@ cache, so the flow may be run again anywhere, by hand or by a server, whatever b
 try.
 """
 
-from __future__ import annotations
+# No `from __future__ import annotations` here: a served flow is loaded from its file, where Prefect
+# cannot look up the types of parameters that stand as text.
 
 from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
