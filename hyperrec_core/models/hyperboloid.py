@@ -84,7 +84,7 @@ class Hyperboloid:
         self._sums = [optim.new_accumulator(items, device=device) for _ in self._tables]
         lag = torch.arange(config.lags, dtype=torch.float32, device=device)
         self._lag_logits = lag * torch.log(torch.tensor(config.recency))
-        self._lag_sums = torch.full_like(self._lag_logits, 1e-12)
+        self._lag_sums = optim.new_accumulator(config.lags, device=device)
         # Scratch: where a table row stands among the rows of the current batch.
         self._slot = torch.zeros(items, dtype=torch.int64, device=device)
 
