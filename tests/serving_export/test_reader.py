@@ -153,7 +153,7 @@ ANY_IDS = {
     "escapes": "50% ~ off ~2f",
     "padded": " padded ",
     "dots": "..",
-    "emoji": "🧶" * 170,
+    "emoji": "🧶" * 255,
     "control": "\x01\t\n",
     "script": "日本語",
     "long": "x" * 255,

@@ -67,7 +67,7 @@ def canonical_key(values: list[Any]) -> str:
     if isinstance(value, list) or (isinstance(value, dict) and value):
         raise bad_request("A partition key value must be a string, number, boolean or null.")
     text = json.dumps([value])
-    if len(text) > _MAX_KEY_BYTES:
+    if isinstance(value, str) and len(value.encode("utf-8", "surrogatepass")) > _MAX_KEY_BYTES:
         raise bad_request("The partition key value is longer than 2,048 bytes.")
     return text
 
