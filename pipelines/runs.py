@@ -251,6 +251,8 @@ class Run:
         """
         if (done := self.manifest(stage)) is not None:
             log.info("Stage %s of run %s is done already.", stage, self.run_id)
+            # Whoever finished it may have been killed before it had tidied up.
+            self._remove_leftovers(stage, done.attempt)
             return done
         attempt = Attempt(self, stage)
         started_at, clock = datetime.now(UTC), time.monotonic()

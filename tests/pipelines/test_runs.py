@@ -351,3 +351,15 @@ def test_an_output_of_another_process_is_adopted(run: Run) -> None:
     manifest = run.finish("preprocess", work)
     assert run.read("preprocess", "part-0") == b"spark"
     assert manifest.output("part-0").bytes == 5
+
+
+def test_what_one_killed_after_the_manifest_left_goes_with_the_next_try(
+    storage: Journal, run: Run
+) -> None:
+    run.finish("train", wrote(model=b"1"))
+    storage.write(f"{run.run_id}/train/checkpoints/epoch-0001", b"state")
+    run.finish("train", forbidden)
+    left = [blob.name for blob in storage.list(f"{run.run_id}/train/")]
+    assert len(left) == 2
+    assert not any("checkpoints" in name for name in left)
+    assert run.read("train", "model") == b"1"
