@@ -33,6 +33,7 @@ _VERBS = (
     "runs",
     "serve",
     "doctor",
+    "reproduce",
 )
 
 # Errors of the other packages that end a command with one sentence. By name: whoever raised one has
