@@ -23,6 +23,16 @@ class EvaluateConfig(BaseModel):
     negatives: int = Field(
         default=100, ge=1, description="drawn uniformly a label, as in the paper"
     )
+    exclude_seen: bool = Field(
+        default=False,
+        description="leave the items of a history out of its full ranking: nobody buys twice",
+    )
+    recent_share: float = Field(
+        default=0.1,
+        gt=0,
+        le=1,
+        description="recent popularity counts the newest so many of the training interactions",
+    )
     minimum_ratio: float = Field(
         default=1.0,
         ge=0,

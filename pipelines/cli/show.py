@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.markup import escape
@@ -59,16 +59,26 @@ def print_metrics(manifest: Manifest) -> None:
         f"NDCG@10 ({negatives} neg.)",
         "Recall@10 (all items)",
         "NDCG@10 (all items)",
-        title=f"Test, {results['model']['labels']:,} labels",
+        title=f"Test, {results['model']['labels']:,} labels; ± 95 % over users",
         title_justify="left",
     )
     names = ("hr_at_10", "ndcg_at_10", "recall_at_10_full", "ndcg_at_10_full")
     for scorer, result in results.items():
-        table.add_row(scorer, *(f"{result[name]:.4f}" for name in names))
+        table.add_row(scorer.replace("_", " "), *(_with_interval(result, name) for name in names))
     console.print(table)
+    covered = ", ".join(
+        f"{scorer.replace('_', ' ')} {result['coverage_at_10']:.1%}"
+        for scorer, result in results.items()
+    )
+    console.print(f"Share of the items in somebody's first ten: {covered}.")
     for verdict in manifest.metrics["verdicts"]:
         word = "passed" if verdict["passed"] else "[bold]refused[/bold]"
         console.print(f"Gate {word}: {verdict['reason']}.")
+
+
+def _with_interval(result: dict[str, Any], name: str) -> str:
+    low, high = result["intervals"][name]
+    return f"{result[name]:.4f} ± {(high - low) / 2:.4f}"
 
 
 def print_outputs(run: Run, manifest: Manifest) -> None:

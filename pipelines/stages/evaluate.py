@@ -1,22 +1,43 @@
-"""Stage 3: judge the model on the test labels beside popularity, and say whether it may go out."""
+"""Stage 3: judge the model on the test labels beside popularity, and say whether it may go out.
+
+Outputs: `metrics.json`, every metric of every scorer with its interval, and by slices; and
+`ranks.parquet`, the model's rank of every label, from which `hyperrec compare` sets two runs side
+by side.
+"""
 
 from __future__ import annotations
 
 import json
+import logging
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from hyperrec_core import artefact
-from hyperrec_core.evaluate import Metrics, evaluate, model_scorer, popularity_scorer
+from hyperrec_core.compare import estimates, slices
+from hyperrec_core.evaluate import (
+    Scorer,
+    evaluate,
+    model_scorer,
+    popularity_scorer,
+    recent_counts,
+)
 from hyperrec_core.fit import best_device
+from hyperrec_core.metrics import METRICS
 from hyperrec_core.models import build
+from hyperrec_core.ranks import Ranks, to_parquet
 from pipelines.errors import PipelineError
 from pipelines.profile import Profile, parse_profile
 from pipelines.runs import Attempt, Manifest, Run
-from pipelines.stages.inputs import read_histories, read_vocabulary
+from pipelines.stages.inputs import read_histories, read_interactions, read_vocabulary
+
+log = logging.getLogger(__name__)
+
+_HEADLINES = ("hr_at_10", "ndcg_at_10", "recall_at_10_full", "ndcg_at_10_full")
 
 
 @dataclass(frozen=True)
@@ -56,7 +77,13 @@ def _work(run: Run, attempt: Attempt) -> dict[str, Any]:
     _, tensors = artefact.load_checkpoint(attempt.read("train", "checkpoint.safetensors"))
     model.load_state(artefact.best_state(tensors))
 
-    def judge(scorer: Any) -> Metrics:
+    recent = recent_counts(
+        *read_interactions(attempt),
+        catalogue=len(vocabulary),
+        share=profile.evaluate.recent_share,
+    )
+
+    def judge(scorer: Scorer) -> Ranks:
         return evaluate(
             scorer,
             test,
@@ -64,30 +91,77 @@ def _work(run: Run, attempt: Attempt) -> dict[str, Any]:
             lags=model.lags,
             negatives=profile.evaluate.negatives,
             seed=profile.seed,
+            exclude_seen=profile.evaluate.exclude_seen,
         )
 
-    results = {
+    ranks = {
         "model": judge(model_scorer(model)),
         "popularity": judge(popularity_scorer(vocabulary.counts)),
+        "recent_popularity": judge(popularity_scorer(recent)),
     }
     finite = bool(torch.isfinite(model.item_vectors()).all())
-    verdicts = _verdicts(results, finite=finite, profile=profile)
+    verdicts = _verdicts(ranks, finite=finite, profile=profile)
+    results = {name: _result(found, profile.seed) for name, found in ranks.items()}
+    for name, result in results.items():
+        _log_result(name, result)
     metrics = {
-        "results": {name: result.to_json() for name, result in results.items()},
+        "results": results,
         "verdicts": [asdict(verdict) for verdict in verdicts],
         "passed": all(verdict.passed for verdict in verdicts),
     }
-    attempt.write("metrics.json", json.dumps(metrics, indent=2).encode())
+    by_slice = {
+        name: _sliced(found, vocabulary.counts, profile.seed) for name, found in ranks.items()
+    }
+    attempt.write("metrics.json", json.dumps(metrics | {"slices": by_slice}, indent=2).encode())
+    stored = to_parquet(ranks["model"], user_ids=test.user_ids, item_ids=vocabulary.item_ids)
+    attempt.write("ranks.parquet", stored, rows=len(test))
     return metrics
 
 
-def _verdicts(results: dict[str, Metrics], *, finite: bool, profile: Profile) -> list[Verdict]:
-    model, popularity = results["model"], results["popularity"]
+def _result(ranks: Ranks, seed: int) -> dict[str, Any]:
+    """Everything about one scorer but its slices, as plain values."""
+    facts = {
+        "labels": len(ranks),
+        "users": len(np.unique(ranks.user)),
+        "negatives": ranks.negatives,
+        "coverage_at_10": ranks.coverage_at_10,
+    }
+    return facts | _estimated(ranks, tuple(METRICS), seed)
+
+
+def _sliced(ranks: Ranks, counts: NDArray[np.int64], seed: int) -> dict[str, Any]:
+    return {
+        way: {
+            name: {"labels": int(mask.sum())} | _estimated(ranks.take(mask), _HEADLINES, seed)
+            for name, mask in masks.items()
+        }
+        for way, masks in slices(ranks, counts).items()
+    }
+
+
+def _estimated(ranks: Ranks, metrics: Sequence[str], seed: int) -> dict[str, Any]:
+    """Means by metric, and beside them `intervals`, which holds 95 % over users by metric."""
+    found = estimates([ranks], metrics, seed=seed)
+    values: dict[str, Any] = {name: estimate.value for name, estimate in found.items()}
+    return values | {"intervals": {name: [e.low, e.high] for name, e in found.items()}}
+
+
+def _log_result(name: str, result: dict[str, Any]) -> None:
+    told = []
+    for metric in _HEADLINES:
+        low, high = result["intervals"][metric]
+        among = " of all" if METRICS[metric].ranking == "full" else ""
+        told.append(f"{METRICS[metric].title}{among} {result[metric]:.4f} ({low:.4f}-{high:.4f})")
+    log.info("Test, %s: %s.", name.replace("_", " "), ", ".join(told))
+
+
+def _verdicts(ranks: dict[str, Ranks], *, finite: bool, profile: Profile) -> list[Verdict]:
+    model, popularity = ranks["model"], ranks["popularity"]
     ratio = profile.evaluate.minimum_ratio
     are = "are" if finite else "are not"
     verdicts = [Verdict("finite", finite, f"all published numbers {are} finite")]
     for name, gate in (("HR@10", "hr_at_10"), ("NDCG@10", "ndcg_at_10")):
-        own, needed = getattr(model, gate), ratio * getattr(popularity, gate)
+        own, needed = model.mean(gate), ratio * popularity.mean(gate)
         passed = bool(np.isfinite(own)) and own > needed
         reason = f"{name} {own:.4f} must be above {needed:.4f}, {ratio:g} times popularity's"
         verdicts.append(Verdict(gate, passed, reason))

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
@@ -42,9 +43,20 @@ def read_vocabulary(attempt: Attempt) -> Vocabulary:
 
 def read_histories(attempt: Attempt, split: str, *, items: int) -> Histories:
     """The histories of a split: `train`, `validation` or `test`."""
+    return Histories.from_tables(_tables(attempt, split), items=items)
+
+
+def read_interactions(attempt: Attempt) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+    """Item and time, in seconds, of every training interaction, in no order."""
+    table = pa.concat_tables(_tables(attempt, "train"))
+    items, times = (pc.list_flatten(table[name]).to_numpy() for name in ("items", "times"))
+    return items, times
+
+
+def _tables(attempt: Attempt, split: str) -> list[pa.Table]:
     manifest = attempt.run.require("preprocess")
     names = [o.name for o in manifest.outputs if o.name.startswith(f"histories/{split}/")]
-    return Histories.from_tables([_read(attempt, name) for name in sorted(names)], items=items)
+    return [_read(attempt, name) for name in sorted(names)]
 
 
 def _read(attempt: Attempt, name: str) -> pa.Table:
