@@ -78,6 +78,8 @@ def _draw(fits: dict[str, tuple[Degrees, PowerLawFit]], path: Path) -> None:
         _panel(panel, name, degrees, law)
     for panel in panels.flat[len(fits) :]:
         panel.set_axis_off()
+    for panel in panels.flat[max(len(fits) - _COLUMNS, 0) : len(fits)]:
+        panel.tick_params(labelbottom=True)
     figure.supxlabel("item degree x", fontsize=11)
     figure.supylabel("share of items with degree ≥ x", fontsize=11)
     figure.legend(
@@ -97,7 +99,7 @@ def _panel(axes: Axes, name: str, degrees: Degrees, law: PowerLawFit) -> None:
     axes.axvline(law.xmin, color="#888888", lw=0.8, ls=(0, (4, 3)), zorder=0, label=r"$x_{\min}$")
     axes.set_title(name, fontsize=9.5)
     axes.text(
-        0.05, 0.07, f"α = {law.alpha:.2f}\n$x_{{\\min}}$ = {law.xmin}\n{law.tail:,} items above",
+        0.05, 0.06, f"α = {law.alpha:.2f}\n$x_{{\\min}}$ = {law.xmin}\n{law.tail:,} items above",
         transform=axes.transAxes, fontsize=8.5, va="bottom", linespacing=1.4,
         path_effects=[withStroke(linewidth=3, foreground="white")],
     )  # fmt: skip

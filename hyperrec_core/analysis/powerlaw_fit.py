@@ -33,8 +33,10 @@ _STEP = 1e-4
 # counts and candidates are tails of one repeated value.
 ALPHA_RANGE = (1.01, 30.0)
 # Samples up to xmin + this come from the exact distribution; beyond, the continuous formula's error
-# is below 1e-9 of the value.
-_EXACT_UP_TO = 50_000
+# is below 1e-6 of the value.
+_EXACT_UP_TO = 5_000
+# A law with an exponent near 1 gives values that no int64 holds; no network has such a degree.
+_LARGEST = 1e15
 
 
 @dataclass(frozen=True)
@@ -68,6 +70,8 @@ def fit(degrees: Degrees) -> PowerLawFit:
         # For an xmin near the largest degree the package's sums underflow; such an xmin has a large
         # distance and loses.
         warnings.simplefilter("ignore", RuntimeWarning)
+        # The package warns of a name of its own that it uses itself.
+        warnings.simplefilter("ignore", DeprecationWarning)
         found: Any = powerlaw.Fit(
             degrees,
             discrete=True,
@@ -171,7 +175,8 @@ def sample(law: PowerLawFit, size: int, generator: np.random.Generator) -> Degre
     # Past the grid the continuous law continues it: P(X >= x) ~ (x - 1/2)^(1 - alpha).
     ratio = np.maximum(survival[-1] / np.where(far, chance, 1.0), 1.0)
     reach = (grid[-1] - 0.5) * ratio ** (1.0 / (law.alpha - 1.0)) + 0.5
-    return np.asarray(np.where(far, reach, law.xmin + place), dtype=np.int64)
+    drawn = np.where(far, np.minimum(reach, _LARGEST), law.xmin + place)
+    return np.asarray(drawn, dtype=np.int64)
 
 
 def _check(degrees: Degrees) -> None:

@@ -94,15 +94,15 @@ def reproduce(data: Path, to: Path) -> report.Report:
         to / "table1",
         title="Data sets as networks, and the power law of their item degrees",
         columns=[
-            *("data set", "users", "items", "interactions", "density", "mean degree"),
-            *("exponent", "x_min", "tail", "KS", "p"),
+            *("data set", "users", "items", "interactions", "density", "degree"),
+            *("alpha", "x_min", "tail", "KS", "p"),
         ],
         rows=rows,
         notes=[
             "Interactions are distinct pairs of a user and an item; density is their share of all "
-            "pairs; an item's degree is the number of its users, whose mean is given. Sets named 5core hold no item "
-            "of degree below 5, which cuts off the head of the distribution.",
-            "Exponent, x_min and KS distance: discrete maximum likelihood with x_min chosen by the "
+            "pairs; an item's degree is the number of its users; degree is the mean. Sets named "
+            "5core hold no item of degree below 5, which cuts off the head of the distribution.",
+            "Exponent alpha, x_min and KS distance: discrete maximum likelihood, x_min chosen by "
             "least KS distance (Clauset, Shalizi & Newman 2009; package powerlaw, exponents up to "
             f"{powerlaw_fit.ALPHA_RANGE[1]:g} admitted); tail: how many items have degree x_min or "
             "more. p: semi-parametric bootstrap with the whole search repeated on each of "

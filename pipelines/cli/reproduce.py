@@ -104,7 +104,10 @@ def _show(report: Report) -> None:
     """The table as far as a terminal is wide, and where the files are."""
     from hyperrec_core.analysis.report import shown  # noqa: PLC0415
 
-    table = Table(title=escape(report.title), title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
+    table = Table(
+        title=escape(report.title), title_justify="left", box=SIMPLE_HEAD, pad_edge=False,
+        collapse_padding=True,
+    )  # fmt: skip
     for number, column in enumerate(report.columns):
         words = any(isinstance(row[number], str) for row in report.rows)
         # The first column says which row it is; the others' headings may be folded.
