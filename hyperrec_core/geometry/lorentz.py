@@ -59,8 +59,8 @@ def squared_chord(x: Tensor, y: Tensor) -> Tensor:
     With D = xs - ys, s = xs + ys and t = x0 + y0, the difference form q = |D|^2 - (D.s / t)^2
     cancels at large radii. Split D into D' across s and a along it: q = |D'|^2 + a^2 (1 - |s|^2 /
     t^2), and t^2 - |s|^2 = 4 + q, so q = (|D'|^2 + 4 p) / (1 - p) with p = (a / t)^2: a sum of
-    positive terms. In float32 the distance keeps a relative error of 1e-7 for near points up to
-    radius 9, where the difference form has lost every digit.
+    positive terms. In float32 the distance keeps a relative error of 1e-7 up to radius 4 and of 1e-5
+    up to 8, where the difference form has 4e-5 and then 1e-1.
     """
     xs, ys = x[..., 1:], y[..., 1:]
     across, along = _split(xs - ys, xs + ys)
