@@ -200,9 +200,12 @@ def _place(
 
 
 def _count(marks: Tensor) -> NDArray[np.int64]:
-    """How many in each row; int32 sums of booleans are several times faster than int64's."""
-    found: NDArray[np.int64] = marks.sum(1, dtype=torch.int32).cpu().numpy().astype(np.int64)
-    return found
+    """How many in each row: [B]."""
+    if marks.device.type == "cpu":
+        # Several times faster than PyTorch's sum of booleans, which would be half of all the time.
+        found: NDArray[np.int64] = np.count_nonzero(marks.numpy(), axis=1)
+        return found
+    return np.asarray(marks.sum(1).cpu().numpy(), np.int64)
 
 
 def _note_first(scores: Tensor, left_out: Tensor | None, batch: Batch, recommended: Tensor) -> None:

@@ -31,6 +31,7 @@ _VERBS = (
     "local",
     "serving",
     "runs",
+    "compare",
     "serve",
     "doctor",
     "reproduce",
@@ -41,6 +42,7 @@ _VERBS = (
 _FAILURES = {
     "hyperrec_core.artefact.ArtefactError",
     "hyperrec_core.histories.HistoriesError",
+    "hyperrec_core.ranks.RanksError",
     "infra.local.services.LocalServiceError",
     "serving_export.errors.ExportError",
 }
