@@ -144,7 +144,7 @@ def evaluate(
         items=items,
         negatives=negatives,
         exclude_seen=exclude_seen,
-        coverage_at_10=float(recommended.float().mean()),
+        coverage_at_10=float(recommended.double().mean()),
     )
 
 

@@ -1,8 +1,12 @@
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
-from hyperrec_core.evaluate import evaluate, popularity_scorer
+from hyperrec_core import evaluate as module
+from hyperrec_core import sampling
+from hyperrec_core.evaluate import evaluate, popularity_scorer, recent_counts
 from hyperrec_core.histories import Histories
 from tests.hyperrec_core.test_histories import table
 
@@ -18,28 +22,64 @@ def one_label_each(users: int) -> Histories:
     return Histories.from_tables([table(rows)], items=ITEMS)
 
 
-def judge(scorer, histories, negatives=100):
-    return evaluate(scorer, histories, items=ITEMS, lags=5, negatives=negatives, seed=3)
+def judge(scorer, histories, negatives=100, items=ITEMS, **options):
+    return evaluate(scorer, histories, items=items, lags=5, negatives=negatives, seed=3, **options)
+
+
+def knows_the_label(batch):
+    return torch.nn.functional.one_hot(batch.labels, ITEMS).float()
+
+
+def of_history(batch):
+    """Scores without ties that depend on the newest item of the history."""
+    noise = torch.from_numpy(np.random.default_rng(1).normal(size=(ITEMS, ITEMS)))
+    return noise[batch.index[batch.offsets]][batch.context]
+
+
+def baskets(users: int) -> Histories:
+    """The last week of users who bought now and then, several things at a time, some of them again.
+
+    Times run from 0 to 7; what was bought from 5 on is a label where something was bought before.
+    """
+    rng = np.random.default_rng(5)
+    rows = []
+    for user in range(users):
+        length = int(rng.integers(3, 15))
+        times = np.sort(rng.integers(0, 8, length))
+        items = rng.integers(0, 40, length).tolist()
+        labels = (times >= 5) & (times > times[0])
+        rows.append((f"u{user:05d}", items, times.tolist(), labels.tolist()))
+    return Histories.from_tables([table(rows)], items=ITEMS)
 
 
 def test_a_scorer_that_knows_the_label_is_perfect_and_its_opposite_is_nothing():
     histories = one_label_each(50)
-    right = judge(lambda b: torch.nn.functional.one_hot(b.labels, ITEMS).float(), histories)
-    wrong = judge(lambda b: -torch.nn.functional.one_hot(b.labels, ITEMS).float(), histories)
+    right = judge(knows_the_label, histories)
+    wrong = judge(lambda b: -knows_the_label(b), histories)
     assert (right.hr_at_10, right.ndcg_at_10, right.ndcg_at_10_full) == (1.0, 1.0, 1.0)
     assert (wrong.hr_at_10, wrong.ndcg_at_10, wrong.recall_at_10_full) == (0.0, 0.0, 0.0)
+    assert set(wrong.sampled) == {101}
+    assert set(wrong.full) == {ITEMS}
 
 
 def test_ties_are_broken_as_chance_would():
     found = judge(lambda b: torch.zeros(len(b.labels), ITEMS), one_label_each(3000))
     assert found.hr_at_10 == pytest.approx(10 / 101, abs=0.02)
     assert found.recall_at_10_full == pytest.approx(10 / ITEMS, abs=0.012)
+    assert found.sampled.mean() == pytest.approx(51, abs=2.5)
+    assert found.full.mean() == pytest.approx((ITEMS + 1) / 2, abs=7)
+    assert np.corrcoef(found.sampled, found.full)[0, 1] == pytest.approx(0, abs=0.08)
 
 
 def test_not_a_number_ranks_last():
     found = judge(lambda b: torch.full((len(b.labels), ITEMS), torch.nan), one_label_each(40))
-    assert found.hr_at_10 == 0
-    assert found.recall_at_10_full == 0
+    assert set(found.sampled) == {101}
+    assert set(found.full) == {ITEMS}
+    assert found.coverage_at_10 == 0
+    # Everything but the label is no number, and the label has the lowest number there is.
+    nothing_else = lambda b: torch.where(knows_the_label(b) > 0, -torch.inf, torch.nan)  # noqa: E731
+    found = judge(nothing_else, one_label_each(40))
+    assert found.hr_at_10 == found.recall_at_10_full == 1
 
 
 def test_negatives_are_unseen_and_a_row_that_saw_nearly_all_has_few():
@@ -47,27 +87,130 @@ def test_negatives_are_unseen_and_a_row_that_saw_nearly_all_has_few():
     rows = [("u", items, list(range(len(items))), [False] * (len(items) - 1) + [True])]
     histories = Histories.from_tables([table(rows)], items=ITEMS)
     # Three unseen candidates can push the label to fourth place at most.
-    found = judge(lambda b: -torch.nn.functional.one_hot(b.labels, ITEMS).float(), histories)
-    assert found.ndcg_at_10 == pytest.approx(1 / np.log2(5))
+    found = judge(lambda b: -knows_the_label(b), histories)
+    assert found.sampled.tolist() == [4]
+    assert found.full.tolist() == [ITEMS]
 
 
-def test_rank_metrics_equal_a_plain_computation_over_the_whole_catalogue():
-    histories = one_label_each(64)
-    scores = torch.from_numpy(np.random.default_rng(1).normal(size=(64, ITEMS)))
-    found = judge(lambda b: scores, histories)
-    ranks = [
-        1 + sum(row > row[label])
-        for row, label in zip(scores.numpy(), histories.labels, strict=True)
-    ]
-    assert found.recall_at_10_full == pytest.approx(np.mean([r <= 10 for r in ranks]))
-    gains = [1 / np.log2(r + 1) if r <= 10 else 0 for r in ranks]
-    assert found.ndcg_at_10_full == pytest.approx(np.mean(gains))
+def seen_by_position(histories: Histories, example: int, *, whole_row: bool) -> set[int]:
+    start = histories.offsets[histories.rows[example]]
+    end = histories.offsets[histories.rows[example] + 1] if whole_row else histories.ends[example]
+    return set(histories.items[start:end].tolist())
+
+
+@pytest.mark.parametrize("exclude_seen", [False, True])
+def test_every_label_of_a_last_week_is_ranked_as_a_plain_computation_does(exclude_seen):
+    histories = baskets(60)
+    assert np.bincount(histories.rows).max() > 4
+    assert len(np.unique(histories.ends)) < len(histories)
+    found = judge(of_history, histories, exclude_seen=exclude_seen)
+    covered = set()
+    for example, label in enumerate(histories.labels.tolist()):
+        batch = histories.batch(np.array([example]), lags=5)
+        scores = of_history(batch)[0].numpy()
+        history = seen_by_position(histories, example, whole_row=False)
+        row = seen_by_position(histories, example, whole_row=True)
+        seen = np.isin(np.arange(ITEMS), list(row))[None]
+        drawn = sampling.unseen_items(seen, np.array([example]), size=100, seed=3)[0]
+        assert not row & set(drawn.tolist())
+        assert found.sampled[example] == 1 + (scores[drawn] > scores[label]).sum()
+        allowed = [i for i in range(ITEMS) if not (exclude_seen and i in history)]
+        best = sorted(allowed, key=lambda i: -scores[i])
+        assert found.full[example] == (best.index(label) + 1 if label in best else ITEMS)
+        assert found.repeat[example] == (label in history)
+        assert (
+            found.history[example]
+            == histories.ends[example] - histories.offsets[histories.rows[example]]
+        )
+        covered |= set(best[:10])
+    assert found.repeat.any()
+    assert found.coverage_at_10 == pytest.approx(len(covered) / ITEMS)
+    assert found.item.tolist() == histories.labels.tolist()
+    assert found.user.tolist() == histories.rows.tolist()
+
+
+def test_a_rank_depends_neither_on_the_batch_nor_on_what_else_is_ranked(monkeypatch):
+    histories = baskets(80)
+    levels = lambda b: of_history(b).round()  # noqa: E731  many ties
+    whole = judge(levels, histories)
+    monkeypatch.setattr(module, "_SCORES_AT_ONCE", 7 * ITEMS)
+    by_sevens = judge(levels, histories)
+    some = np.array([30, 3, 31, 99])
+    few = judge(levels, histories, examples=some)
+    assert by_sevens.coverage_at_10 == whole.coverage_at_10
+    for name in ("sampled", "full", "repeat", "history", "item", "user"):
+        assert np.array_equal(getattr(by_sevens, name), getattr(whole, name)), name
+        assert np.array_equal(getattr(few, name), getattr(whole, name)[some]), name
+
+
+def test_another_seed_draws_other_negatives_and_the_full_ranks_stay():
+    histories = one_label_each(200)
+    one, two = (
+        evaluate(of_history, histories, items=ITEMS, lags=5, negatives=20, seed=seed)
+        for seed in (1, 2)
+    )
+    assert not np.array_equal(one.sampled, two.sampled)
+    assert np.array_equal(one.full, two.full)
+
+
+@given(
+    items=st.integers(1, 60),
+    share=st.floats(0, 1),
+    size=st.integers(1, 30),
+    seed=st.integers(0, 2**63),
+)
+def test_drawn_items_are_distinct_unseen_and_as_many_as_there_are(items, share, size, seed):
+    seen = np.random.default_rng(seed).random((5, items)) < share
+    labels = np.array([0, 3, 4, 9, 10**9])
+    drawn = sampling.unseen_items(seen, labels, size=size, seed=seed)
+    assert drawn.shape == (5, size)
+    for row, found in zip(seen, drawn, strict=True):
+        there = found[found >= 0].tolist()
+        assert len(there) == len(set(there)) == min(size, (~row).sum())
+        assert not row[there].any()
+
+
+@pytest.mark.parametrize("seen_items", [3, 40])
+def test_every_unseen_item_and_pair_is_drawn_equally_often(seen_items):
+    # 3 of 50 seen: drawn again where wrong; 40 of 50: by random keys.
+    draws, items, size = 20_000, 50, 4
+    seen = np.zeros((draws, items), bool)
+    seen[:, :seen_items] = True
+    drawn = sampling.unseen_items(seen, np.arange(draws), size=size, seed=8)
+    unseen = items - seen_items
+    counts = np.bincount(drawn.ravel(), minlength=items)[seen_items:]
+    expected = draws * size / unseen
+    assert ((counts - expected) ** 2 / expected).sum() < unseen + 5 * np.sqrt(2 * unseen)
+    together = np.zeros((items, items))
+    for place in range(size):
+        for other in range(place):
+            np.add.at(together, (drawn[:, place], drawn[:, other]), 1)
+    together = (together + together.T)[np.triu_indices(items, 1)].reshape(-1)
+    together = together[together > 0]
+    pairs = unseen * (unseen - 1) / 2
+    expected = draws * size * (size - 1) / 2 / pairs
+    assert len(together) == pairs
+    assert ((together - expected) ** 2 / expected).sum() < pairs + 5 * np.sqrt(2 * pairs)
 
 
 def test_popularity_ranks_by_count_and_an_empty_split_is_refused():
     histories = one_label_each(20)
     counts = np.zeros(ITEMS, np.int64)
     counts[histories.labels] = 5
-    assert judge(popularity_scorer(counts), histories).recall_at_10_full > 0.2
+    found = judge(popularity_scorer(counts), histories)
+    assert found.recall_at_10_full > 0.2
+    assert found.full.max() <= 20
+    assert found.coverage_at_10 == 10 / ITEMS
     with pytest.raises(ValueError, match="no label"):
         judge(popularity_scorer(counts), Histories.from_tables([table([])], items=ITEMS))
+
+
+def test_recent_popularity_counts_the_newest_share_and_what_ties_with_it():
+    items = np.array([0, 0, 0, 1, 2, 1], np.int32)
+    times = np.array([1, 2, 3, 9, 8, 8])
+    counts = lambda share: recent_counts(items, times, catalogue=4, share=share).tolist()  # noqa: E731
+    assert counts(1) == [3, 2, 1, 0]
+    assert counts(0.5) == [0, 2, 1, 0]
+    assert counts(0.34) == [0, 2, 1, 0]
+    assert counts(0.01) == [0, 1, 0, 0]
+    assert recent_counts(items[:0], times[:0], catalogue=2, share=0.5).tolist() == [0, 0]
