@@ -217,7 +217,7 @@ def _write_points(outcomes: list[_Outcome], path: Path) -> None:
         path,
         ["simulation", "kind", "group", "x0", "x1", "x2"],
         [
-            (outcome.market.title, kind, "shared" if group == _SHARED else int(group), *point)
+            (outcome.market.title, kind, "shared" if group == _SHARED else group + 1, *point)
             for outcome in outcomes
             for kind, points, groups in (
                 ("user", outcome.users, outcome.market.user_groups),
@@ -229,18 +229,19 @@ def _write_points(outcomes: list[_Outcome], path: Path) -> None:
 
 
 def _draw(outcomes: list[_Outcome], path: Path) -> None:
-    figure = Figure(figsize=(4.1 * len(outcomes), 4.75), dpi=150, layout="constrained")
+    figure = Figure(figsize=(4.1 * len(outcomes), 4.95), dpi=150, layout="constrained")
     FigureCanvasAgg(figure)
     for axes, outcome in zip(figure.subplots(1, len(outcomes)), outcomes, strict=True):
         _disc(axes, outcome)
     key = [("o", 0, 5, "users, group 1"), ("o", 1, 5, "users, group 2")]
     key += [("D", 0, 7, "items, group 1"), ("D", 1, 7, "items, group 2")]
     key += [("*", _SHARED, 13, "items that both groups buy")]
+    handles = [
+        Line2D([], [], ls="", marker=shape, ms=size, mfc=_COLOURS[group], mec="white", label=text)
+        for shape, group, size, text in key
+    ]
     figure.legend(
-        handles=[
-            Line2D([], [], ls="", marker=shape, ms=size, mfc=_COLOURS[group], mec="white", label=what)
-            for shape, group, size, what in key
-        ],
+        handles=handles,
         loc="outside lower center", ncols=len(key), frameon=False, fontsize=10,
     )  # fmt: skip
     figure.savefig(path)

@@ -36,10 +36,10 @@ class _Reproduction:
 # Modules by name: they import SciPy, matplotlib and the rivals' packages, which a listing need not.
 _REPRODUCTIONS = (
     _Reproduction("table1", "table1", "users, items, density and power-law fit of every data set"),
-    _Reproduction(
-        "figure5", "figure5", "three simulations: groups separate, a shared item centres"
-    ),
+    _Reproduction("figure4", "figure4", "Einstein midpoint against Fréchet mean"),
+    _Reproduction("figure5", "figure5", "three simulations: groups part, a shared item centres"),
     _Reproduction("figure6", "figure6", "distributions of item degrees"),
+    _Reproduction("numerics", "numerics", "errors of the distance in float32 and float64"),
 )
 
 
