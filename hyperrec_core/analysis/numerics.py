@@ -151,8 +151,8 @@ _NOTES = (
     "the dtype: their coordinates have lost the digits of a large radius, the Klein ball's at half "
     "the radius of the Poincaré ball's.",
     "The last column is the Riemannian length of the error of the tangent gradient of `distance`, "
-    "whose true length is 1, against the same in float64. It grows as eps cosh(radius): that is how "
-    "far apart neighbouring float32 coordinates lie there.",
+    "whose true length is 1, against the same in float64. It grows as eps cosh(radius): so far "
+    "apart are neighbouring float32 coordinates there.",
 )
 
 
