@@ -23,6 +23,7 @@ def compare(
 
     opened = [open_run(run_id, runs) for run_id in (run_a, run_b)]
     files = [run.read("evaluate", "ranks.parquet") for run in opened]
+    from hyperrec_core.compare import RESAMPLES  # noqa: PLC0415
     from hyperrec_core.compare import compare as differences  # noqa: PLC0415
     from hyperrec_core.metrics import METRICS  # noqa: PLC0415
     from hyperrec_core.ranks import read_pair  # noqa: PLC0415
@@ -34,7 +35,10 @@ def compare(
     for column in table.columns[1:]:
         column.justify = "right"
     seed = int(opened[0].record.configuration["seed"])
-    for name, found in differences([a], [b], seed=seed).items():
+    # At the first place the metrics are one number, which one row tells.
+    shown = [name for name, m in METRICS.items() if m.cutoff > 1 or m.kind == "hit"]
+    smallest = 2 / (RESAMPLES + 1)
+    for name, found in differences([a], [b], shown, seed=seed).items():
         metric = METRICS[name]
         table.add_row(
             f"{metric.title} ({among[metric.ranking]})",
@@ -42,7 +46,7 @@ def compare(
             f"{found.b:.4f}",
             f"{found.difference:+.4f}",
             f"{found.low:+.4f} to {found.high:+.4f}",
-            f"{found.p:.3f}",
+            f"≤ {smallest:.3f}" if found.p <= smallest else f"{found.p:.3f}",
             end_section=metric.cutoff == 50,
         )
     console.print(table)
