@@ -43,10 +43,14 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class _Placed:
-    """Items on the plane: hyperbolic radius, angle, and what the two axes keep of the variance."""
+    """Items on the plane: hyperbolic radius, angle, the plane's axes and what these keep.
+
+    `kept` is the share of the variance, None where the plane is all there is.
+    """
 
     radius: Floats
     angle: Floats
+    plane: Floats
     kept: float | None
 
 
@@ -57,6 +61,7 @@ def poincare_disc(
     path: str | PathLike[str] | IO[bytes],
     *,
     title: str,
+    users: ArrayLike | None = None,
 ) -> None:
     """Draws the items on the Poincaré disc and writes the picture as PNG.
 
@@ -74,6 +79,7 @@ def poincare_disc(
             category, the colour is the count.
         path: Where the PNG goes, or a binary file to write it to.
         title: Heading of the picture.
+        users: Points of some users, float[m, d + 1], drawn as stars over the items.
 
     Raises:
         ValueError: Shapes do not agree, a value is not finite, or points are not on the sheet.
@@ -109,14 +115,34 @@ def poincare_disc(
         edgecolors="white",
         zorder=3,
     )
+    keys = _size_key(count)
+    if users is not None:
+        keys.append(_stars(axes, np.asarray(users, np.float64), placed.plane, edge))
     figure.legend(
-        handles=_size_key(count), loc="lower left", bbox_to_anchor=(0.69, 0.12), frameon=False,
+        handles=keys, loc="lower left", bbox_to_anchor=(0.69, 0.12), frameon=False,
         title="count", alignment="left", fontsize=9, labelspacing=0.9,
     )  # fmt: skip
     figure.suptitle(title, x=0.35, y=0.975, fontsize=13)
     caption = _caption(place.shape[1] - 1, placed, edge)
     figure.text(0.02, 0.015, caption, fontsize=8.5, color="#444444", va="bottom")
     figure.savefig(path, format="png")
+
+
+def _stars(axes: Axes, users: Floats, plane: Floats, edge: float) -> Line2D:
+    """Draws users, each at its own radius and in its direction on the items' plane; their key."""
+    if users.ndim != 2 or users.shape[1] != len(plane) + 1 or not np.isfinite(users).all():
+        raise ValueError(
+            f"A disc of {len(plane)}-dimensional items was given users of shape "
+            f"{list(users.shape)} or a coordinate that is not finite; pass one point a user."
+        )
+    tangent, radius = _tangent(users)
+    angle, distance = _angle(tangent, plane), np.tanh(radius / 2)
+    inside = distance <= edge
+    axes.scatter(
+        (distance * np.cos(angle))[inside], (distance * np.sin(angle))[inside],
+        s=70, marker="*", c="black", linewidths=0.6, edgecolors="white", zorder=4,
+    )  # fmt: skip
+    return Line2D([], [], ls="", marker="*", ms=11, mfc="black", mec="white", label="user")
 
 
 def _check(
@@ -149,22 +175,35 @@ def _check(
 
 def _place(points: Floats, counts: Floats) -> _Placed:
     """Radius and angle of every item; see `poincare_disc`."""
+    tangent, radius = _tangent(points)
+    plane, kept = (np.eye(2), None) if tangent.shape[1] == 2 else _plane(tangent, counts)
+    return _Placed(radius, _angle(tangent, plane), plane, kept)
+
+
+def _tangent(points: Floats) -> tuple[Floats, Floats]:
+    """Tangent vectors at the origin, log_o(x) = r·xs/|xs|, and the radii r."""
     spatial = points[:, 1:]
     length = np.linalg.norm(spatial, axis=1)
     radius = np.arcsinh(length)
-    if spatial.shape[1] == 2:
-        return _Placed(radius, np.arctan2(spatial[:, 1], spatial[:, 0]), None)
-    tangent = spatial * (radius / np.where(length > 0, length, 1.0))[:, None]
+    return spatial * (radius / np.where(length > 0, length, 1.0))[:, None], radius
+
+
+def _plane(tangent: Floats, counts: Floats) -> tuple[Floats, float]:
+    """The first two principal axes, [d, 2], and the share of the variance that they keep."""
     weights = np.maximum(counts, 1)
     centred = tangent - np.average(tangent, axis=0, weights=weights)
     values, axes = np.linalg.eigh(centred.T @ (weights[:, None] * centred) / weights.sum())
     first_two = axes[:, :-3:-1]
     # An eigenvector's sign is arbitrary; a fixed one makes the same model the same picture.
     strongest = first_two[np.abs(first_two).argmax(axis=0), [0, 1]]
-    plane = tangent @ (first_two * np.sign(strongest))
     total = values.sum()
     kept = float(values[-2:].sum() / total) if total > 0 else 1.0
-    return _Placed(radius, np.arctan2(plane[:, 1], plane[:, 0]), kept)
+    return first_two * np.sign(strongest), kept
+
+
+def _angle(tangent: Floats, plane: Floats) -> Floats:
+    flat = tangent @ plane
+    return np.asarray(np.arctan2(flat[:, 1], flat[:, 0]))
 
 
 def _frame(axes: Axes, radius: Floats) -> float:

@@ -114,6 +114,35 @@ def test_without_a_single_category_the_colour_is_the_count():
     assert (picture(points, [1, 9], [("a",), ()]) != picture(points, [1, 9], None)).any()
 
 
+def test_users_are_stars_at_their_own_place_in_the_items_plane():
+    items = hyperboloid([1, 2, 4], directions(10, 130, 260))
+    basis, _ = np.linalg.qr(np.random.default_rng(0).normal(size=(5, 2)))
+    user = np.array([3.0]), directions(200)
+    for turn in (np.eye(2), basis.T):
+        spread = np.hstack([items[:, :1], items[:, 1:] @ turn])
+        star = hyperboloid(user[0], user[1] @ turn)
+        file = io.BytesIO()
+        poincare_disc(spread, [9, 9, 9], LABELS, file, title="Items", users=star)
+        file.seek(0)
+        image = imread(file)[..., :3]
+        black = (image.max(axis=2) < 0.02)[:, : int(0.66 * image.shape[1])]
+        y, x = np.nonzero(
+            black & (picture(spread, [9, 9, 9], LABELS)[:, : black.shape[1]].min(2) > 0.9)
+        )
+        centre = (x.mean() - 0.35 * image.shape[1], image.shape[0] * (1 - 0.5275) - y.mean())
+        unit = 0.825 / 2 / 1.04 * min(1, 0.66 * 10.8 / (0.825 * 8.2)) * image.shape[0]
+        assert np.hypot(*centre) / unit == pytest.approx(np.tanh(1.5), abs=0.01)
+        cosines = (
+            dots(image, 3) @ centre / np.linalg.norm(dots(image, 3), axis=1) / np.hypot(*centre)
+        )
+        assert cosines == pytest.approx(np.cos(np.radians([190, 70, 60])), abs=0.03)
+
+
+def test_users_of_another_space_are_refused():
+    with pytest.raises(ValueError, match="pass one point a user"):
+        poincare_disc(GOOD, [1, 1], None, io.BytesIO(), title="Items", users=np.ones((2, 4)))
+
+
 def test_all_at_the_origin_without_any_count():
     points = np.tile([1.0, 0, 0, 0], (5, 1))
     assert picture(points, [0] * 5, None).std() > 0.005
