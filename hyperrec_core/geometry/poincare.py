@@ -74,9 +74,13 @@ def log_map(x: Tensor, y: Tensor, c: float | Tensor = 1.0) -> Tensor:
     """The tangent vector at x that `exp_map` takes to y, [..., d] (Ganea et al. 2018, lemma 2).
 
     2 / (sqrt(c) lambda) artanh(sqrt(c) |u|) u / |u| with u = (-x) + y; the artanh is half the
-    distance, which `distance` computes without a pole.
+    distance, which `distance` computes without a pole. With D = y - x the Möbius sum is ((1 -
+    c|x|^2) D - c|D|^2 x) / ((1 - c|x|^2)(1 - c|y|^2) + c|D|^2), which keeps near points' digits.
     """
-    u = mobius_add(-x, y, c)
+    apart = y - x
+    square, rest = c * _square(apart).unsqueeze(-1), 1.0 - c * _square(x).unsqueeze(-1)
+    below = rest * (1.0 - c * _square(y).unsqueeze(-1)) + square
+    u = (rest * apart - square * x) / below
     norm = c**0.5 * u.norm(dim=-1)
     far = norm > _SMALL_NORM
     ratio = torch.where(far, c**0.5 / 2.0 * distance(x, y, c) / torch.where(far, norm, 1.0), 1.0)
