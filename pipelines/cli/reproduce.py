@@ -39,6 +39,7 @@ _REPRODUCTIONS = (
     _Reproduction("figure4", "figure4", "Einstein midpoint against Fréchet mean"),
     _Reproduction("figure5", "figure5", "three simulations: groups part, a shared item centres"),
     _Reproduction("figure6", "figure6", "distributions of item degrees"),
+    _Reproduction("figure7", "figure7", "Rent the Runway in two dimensions, with some users"),
     _Reproduction("numerics", "numerics", "errors of the distance in float32 and float64"),
 )
 

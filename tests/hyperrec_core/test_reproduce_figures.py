@@ -10,9 +10,11 @@ import pytest
 import torch
 from matplotlib.image import imread
 
-from hyperrec_core.analysis import figure5, figure6, report, table1
+from hyperrec_core.analysis import figure5, figure6, figure7, report, table1
 from hyperrec_core.analysis.datasets import DatasetError, load
+from hyperrec_core.fit import TrainConfig
 from hyperrec_core.geometry import lorentz
+from hyperrec_core.midpoint import normalise
 
 
 def read(path: Path) -> list[dict[str, str]]:
@@ -115,6 +117,60 @@ def test_figure_6_draws_every_item(data: Path, tmp_path: Path) -> None:
     assert float(first["fitted share"]) == pytest.approx(
         float(first["share of items with at least it"])
     )
+
+
+@pytest.mark.parametrize("far", [0.0, 1.0, 4.0])
+def test_centring_moves_the_weighted_midpoint_to_the_origin_and_no_distance(far: float) -> None:
+    generator = torch.Generator().manual_seed(1)
+    spatial = torch.randn(50, 3, generator=generator, dtype=torch.float64) + far
+    points, weights = lorentz.from_spatial(spatial), torch.rand(50, generator=generator).double()
+    moved = points @ figure7.centring(points, weights)
+    assert float(lorentz.residual(moved).max()) < 1e-12
+    centre = normalise((weights.unsqueeze(1) * moved).sum(0))
+    assert centre.tolist() == pytest.approx([1, 0, 0, 0], abs=1e-7)
+    before, after = (lorentz.pairwise_distance(x, x) for x in (points, moved))
+    assert torch.allclose(before, after, atol=1e-6)
+
+
+def test_neighbours_agree_where_categories_gather_and_as_chance_has_it_where_not() -> None:
+    generator = torch.Generator().manual_seed(1)
+    spatial = torch.randn(200, 2, generator=generator, dtype=torch.float64)
+    counts = np.full(200, 10)
+    sides = ["left" if x < 0 else "right" for x in spatial[:, 0].tolist()]
+    points = lorentz.from_spatial(spatial)
+    agree, chance = figure7.neighbour_agreement(points, counts, sides)
+    assert agree > 0.85
+    assert chance == pytest.approx(0.5, abs=0.02)
+    agree, chance = figure7.neighbour_agreement(points, counts, [*("ab" * 90), *[None] * 20])
+    assert agree == pytest.approx(chance, abs=0.06)
+
+
+def test_figure_7_writes_what_it_draws(tmp_path: Path, monkeypatch) -> None:
+    generator = np.random.default_rng(1)
+    folder = tmp_path / "renttherunway"
+    folder.mkdir()
+    users = np.repeat(np.arange(150), 8)
+    # Users of one taste take items of one half, the popular ones more often.
+    items = (40 * generator.random(1200) ** 2).astype(int) + 40 * (users % 2)
+    table = {"user_id": [f"u{u}" for u in users], "item_id": [f"i{i:02}" for i in items]}
+    table["timestamp"] = list(range(1200))
+    pq.write_table(pa.table(table), folder / "interactions.parquet")
+    kinds = {"item_id": [f"i{i:02}" for i in range(80)]}
+    kinds["categories"] = [["left" if i < 40 else "right"] for i in range(80)]
+    pq.write_table(pa.table(kinds), folder / "item_categories.parquet")
+    monkeypatch.setattr(figure7, "_CONFIG", TrainConfig(model=figure7._CONFIG.model, epochs=6))
+    made = figure7.reproduce(tmp_path, tmp_path / "new")
+    values = {row[0]: row[1] for row in made.rows}
+    assert values["share of the 10 nearest items of the same category"] > 0.7
+    drawn = read(tmp_path / "new" / "figure7-items.csv")
+    assert len(drawn) == values["items"] == len(set(items.tolist()))
+    assert {row["category"] for row in drawn} == {"left", "right"}
+    centre = np.average(
+        [[float(row[x]) for x in ("x0", "x1", "x2")] for row in drawn],
+        axis=0, weights=[int(row["count"]) for row in drawn],
+    )  # fmt: skip
+    assert centre[1:] == pytest.approx([0, 0], abs=1e-6)
+    assert len(read(tmp_path / "new" / "figure7-users.csv")) == 60
 
 
 def test_a_folder_without_any_set_is_refused(tmp_path: Path) -> None:
