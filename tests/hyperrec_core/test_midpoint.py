@@ -1,9 +1,12 @@
+import math
+
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from hyperrec_core import midpoint
 from hyperrec_core.geometry import lorentz
+from tests.hyperrec_core import spaces
 
 
 def random_points(seed: int, count: int, radius: float = 2.0) -> torch.Tensor:
@@ -38,20 +41,29 @@ def test_centroid_is_the_einstein_midpoint_of_the_paper(seed, count):
     assert lorentz.residual(found) < 1e-12
 
 
-@given(st.integers(0, 10**6), st.floats(-2, 2))
-def test_a_boost_of_the_items_boosts_the_midpoint(seed, rapidity):
-    points, weights = random_points(seed, 5, radius=1.0), torch.ones(5, dtype=torch.float64)
-    boost = torch.eye(4, dtype=torch.float64)
-    angle = torch.tensor(rapidity, dtype=torch.float64)
-    boost[:2, :2] = torch.stack(
-        (
-            torch.stack((torch.cosh(angle), torch.sinh(angle))),
-            torch.stack((torch.sinh(angle), torch.cosh(angle))),
-        )
-    )
+@given(spaces.seeds, spaces.seeds)
+def test_a_lorentz_transformation_of_the_items_is_one_of_the_midpoint(seed, other):
+    points, isometry = random_points(seed, 5, radius=1.0), spaces.isometry(other, dimensions=3)
+    weights = torch.rand(5, generator=spaces.generator(other), dtype=torch.float64) + 0.01
     torch.testing.assert_close(
-        midpoint_of(points @ boost, weights), midpoint_of(points, weights) @ boost
+        midpoint_of(points @ isometry.T, weights), isometry @ midpoint_of(points, weights)
     )
+
+
+@spaces.devices
+@spaces.dtypes
+def test_the_midpoint_is_on_the_sheet_out_to_where_float32_stops_resolving(dtype, device):
+    for radius in (1e-3, 1.0, 4.0, 8.0):
+        points = spaces.points(0, 30, radius).to(device, dtype)
+        index, offsets = torch.arange(30, device=device), torch.arange(0, 30, 5, device=device)
+        users = midpoint.centroids(points, index, offsets, torch.ones(30).to(device, dtype))
+        assert torch.all(lorentz.residual(users) < 16 * torch.finfo(dtype).eps)
+        exact = midpoint.centroids(
+            lorentz.to_sheet(points.cpu().double()), index.cpu(), offsets.cpu(),
+            torch.ones(30, dtype=torch.float64),
+        )  # fmt: skip
+        apart = lorentz.distance(lorentz.to_sheet(users.cpu().double()), exact)
+        assert torch.all(apart < 8 * torch.finfo(dtype).eps * math.cosh(radius) ** 2)
 
 
 def test_a_single_item_is_its_own_midpoint_and_histories_do_not_mix():
