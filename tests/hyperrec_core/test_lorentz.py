@@ -228,3 +228,14 @@ def test_geoopt_agrees(seed):
     torch.testing.assert_close(gradient, lorentz.riemannian_gradient(x, y))
     torch.testing.assert_close(manifold.proju(x, y), lorentz.to_tangent(x, y))
     torch.testing.assert_close(manifold.projx(y + 0.1 * v), lorentz.to_sheet(y + 0.1 * v))
+
+
+@spaces.devices
+@pytest.mark.parametrize("radius", [10.0, 14.0, 17.0, 20.0])
+def test_float32_distances_beyond_its_reach_are_still_numbers_of_the_right_size(radius, device):
+    x = torch.zeros(3, 5, dtype=torch.float32, device=device)
+    x[:, 0] = math.sinh(radius)
+    far, near = lorentz.from_spatial(x), lorentz.from_spatial(0.01 * torch.ones_like(x))
+    found = lorentz.distance(far, near)
+    assert torch.all(torch.isfinite(found) & (found > min(radius, 17.0) * 0.95))
+    assert torch.all(torch.isfinite(lorentz.log_map(near, far)))
