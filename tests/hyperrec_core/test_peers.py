@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
@@ -97,7 +98,7 @@ def test_labels_that_share_a_history_share_its_scores(name: str) -> None:
     rows = random_rows(30, 15, seed=3)
     scorer = FITS[name](peers.interaction_matrix(histories(rows, 15), items=15))
     one = batch([rows[0]], 15)
-    shared = Batch(one.index, one.lags, one.offsets, torch.tensor([3, 4]), torch.tensor([0, 0]))
+    shared = replace(one, labels=torch.tensor([3, 4]), context=torch.tensor([0, 0]))
     scores = scorer(shared)
     assert torch.equal(scores[0], scores[1])
     assert torch.equal(scores[:1], scorer(one))

@@ -1,0 +1,248 @@
+"""Who takes part in the leaderboard: search spaces, first settings, and how each is fitted.
+
+The tables at the top are all there is to edit. A change of a space, of the starts or of `version`
+makes new cells; a change of code that changes results is said by a higher `version`.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any, NamedTuple
+
+import torch
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+)
+
+from hyperrec_core import fit as training
+from hyperrec_core.analysis import peers
+from hyperrec_core.analysis.datasets import Split
+from hyperrec_core.evaluate import Scorer, model_scorer, popularity_scorer
+from hyperrec_core.models import ModelConfig
+
+Parameters = dict[str, Any]
+
+EVERYTHING = 1 << 40
+"""As a number of lags: the whole history."""
+
+
+TWINS = ("euclidean", "inner-product")
+"""The hyperboloid's code in flat space: with distances, and with inner products alone."""
+
+_GEOMETRIES = {
+    "hyperboloid": "hyperboloid",
+    "euclidean": "euclidean",
+    "inner-product": "inner_product",
+}
+
+
+def one_of(*values: float) -> CategoricalDistribution:
+    """One of a few values."""
+    return CategoricalDistribution(values)
+
+
+def between(low: float, high: float) -> FloatDistribution:
+    """Any value of a range, evenly on a logarithmic scale."""
+    return FloatDistribution(low, high, log=True)
+
+
+# --- What is searched, and what is tried first -------------------------------------------------
+
+# Names are those of TrainConfig and its model configuration.
+_OURS: Mapping[str, BaseDistribution] = {
+    "tables": one_of(1, 2),
+    "lags": one_of(20, 50, 200),
+    "learning_rate": between(0.02, 0.5),
+    "recency": one_of(0.8, 0.9, 0.98, 0.995),
+    "negatives": one_of(300, 1000),
+}
+_SPARSE = {"tables": 1, "lags": 50, "recency": 0.98, "negatives": 300}
+_DENSE = {"tables": 2, "lags": 200, "recency": 0.9, "negatives": 1000}
+
+SPACES: Mapping[str, Mapping[str, BaseDistribution]] = {
+    "hyperboloid": {**_OURS, "scale": between(10, 300)},
+    "als": {
+        "factors": one_of(32, 64, 128),
+        "regularization": between(0.01, 100),
+        "alpha": between(1, 50),
+        "iterations": one_of(10, 20, 40),
+    },
+    "bpr": {
+        "factors": one_of(32, 64, 128),
+        "learning_rate": between(0.005, 0.1),
+        "regularization": between(0.001, 0.1),
+        "iterations": one_of(50, 100, 200),
+    },
+    "ease": {"regularization": between(1, 5000)},
+    "item-knn": {"neighbours": one_of(20, 50, 100, 200, 500), "shrinkage": between(0.1, 1000)},
+    "popularity": {},
+}
+
+STARTS: Mapping[str, tuple[Parameters, ...]] = {
+    "hyperboloid": (
+        {**_DENSE, "learning_rate": 0.15, "scale": 100.0},
+        {**_SPARSE, "learning_rate": 0.15, "scale": 30.0},
+    ),
+    "als": (
+        {"factors": 64, "regularization": 0.01, "alpha": 1.0, "iterations": 20},
+        {"factors": 128, "regularization": 10.0, "alpha": 10.0, "iterations": 20},
+    ),
+    "bpr": (
+        {"factors": 64, "learning_rate": 0.01, "regularization": 0.01, "iterations": 100},
+        {"factors": 32, "learning_rate": 0.05, "regularization": 0.05, "iterations": 100},
+    ),
+    "ease": ({"regularization": 500.0}, {"regularization": 100.0}),
+    "item-knn": (
+        {"neighbours": 100, "shrinkage": 10.0},
+        {"neighbours": 500, "shrinkage": 100.0},
+    ),
+    "popularity": (),
+}
+
+# -----------------------------------------------------------------------------------------------
+
+
+class OutOfTimeError(RuntimeError):
+    """A trial ran past the time that its model has left."""
+
+
+class Fitted(NamedTuple):
+    """A scorer, and how many of the newest items of a history it asks for."""
+
+    scorer: Scorer
+    lags: int
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How long a fit may take.
+
+    Attributes:
+        epochs: of the models that have epochs.
+        deadline: of `time.monotonic`, after which a fit is given up; between epochs.
+    """
+
+    epochs: int
+    deadline: float
+
+
+class _Fit(NamedTuple):
+    """One fit's input beside its parameters."""
+
+    split: Split
+    seed: int
+    effort: Effort
+
+
+@dataclass(frozen=True)
+class Contestant:
+    """A model of the leaderboard.
+
+    Attributes:
+        title: as in the table.
+        fit: from parameters and the fit's input.
+        has_seed: whether its result depends on a seed.
+        has_epochs: whether trials run fewer epochs than the races.
+        version: of the code, in so far as it changes results.
+    """
+
+    title: str
+    fit: Callable[[Parameters, _Fit], Fitted]
+    has_seed: bool
+    has_epochs: bool = False
+    version: int = 1
+
+
+def fit(name: str, split: Split, parameters: Parameters, *, seed: int, effort: Effort) -> Fitted:
+    """Fit a contestant.
+
+    Raises:
+        OutOfTimeError: the deadline passed between two epochs.
+        peers.PeerError: the model cannot be fitted to these data.
+        hyperrec_core.fit.TrainingError: training diverged.
+    """
+    return CONTESTANTS[name].fit(parameters, _Fit(split, seed, effort))
+
+
+def identity(name: str) -> Parameters:
+    """All that decides a contestant's results: JSON values."""
+    contestant = CONTESTANTS[name]
+    space = {key: (type(d).__name__, d._asdict()) for key, d in SPACES[name].items()}
+    identity: Parameters = {
+        "name": name,
+        "version": contestant.version,
+        "space": space,
+        "starts": STARTS[name],
+    }
+    if contestant.has_epochs:
+        identity["defaults"] = asdict(_config(name))
+    return identity
+
+
+def words(distribution: BaseDistribution) -> str:
+    """What is searched, for a person: a range, or the choices."""
+    if isinstance(distribution, CategoricalDistribution):
+        return "{" + ", ".join(f"{choice:g}" for choice in distribution.choices) + "}"
+    low, high = distribution._asdict()["low"], distribution._asdict()["high"]
+    return f"{low:g} to {high:g} (log)"
+
+
+def _config(name: str, parameters: Parameters | None = None, epochs: int = 1) -> Any:
+    """The training configuration: the model's defaults under the parameters by field name."""
+    parameters = parameters or {}
+    base = training.TrainConfig()
+    model = ModelConfig()
+    own = {field.name for field in fields(model)}
+    return replace(
+        base,
+        model=replace(model, **{k: v for k, v in parameters.items() if k in own}),
+        epochs=epochs,
+        **{k: v for k, v in parameters.items() if k not in own},
+    )
+
+
+def _ours(name: str) -> Callable[[Parameters, _Fit], Fitted]:
+    def fitted(parameters: Parameters, what: _Fit) -> Fitted:
+        def watch(*_: object) -> None:
+            if time.monotonic() > what.effort.deadline:
+                raise OutOfTimeError("The trial took longer than the tuning time that was left.")
+
+        model, _ = training.fit(
+            what.split.train,
+            what.split.validation,
+            _config(name, parameters, what.effort.epochs),
+            items=what.split.items,
+            seed=what.seed,
+            device=torch.device("cpu"),
+            after_epoch=watch,
+        )
+        return Fitted(model_scorer(model), model.lags)
+
+    return fitted
+
+
+def _peer(make: Callable[..., Scorer], *, has_seed: bool) -> Callable[[Parameters, _Fit], Fitted]:
+    def fitted(parameters: Parameters, what: _Fit) -> Fitted:
+        taken = peers.interaction_matrix(what.split.train, items=what.split.items)
+        seed = {"seed": what.seed} if has_seed else {}
+        return Fitted(make(taken, **parameters, **seed), EVERYTHING)
+
+    return fitted
+
+
+CONTESTANTS: Mapping[str, Contestant] = {
+    "hyperboloid": Contestant("hyperboloid", _ours("hyperboloid"), has_seed=True, has_epochs=True),
+    "als": Contestant("ALS", _peer(peers.als, has_seed=True), has_seed=True),
+    "bpr": Contestant("BPR", _peer(peers.bpr, has_seed=True), has_seed=True),
+    "ease": Contestant("EASE", _peer(peers.ease, has_seed=False), has_seed=False),
+    "item-knn": Contestant("item-kNN", _peer(peers.item_knn, has_seed=False), has_seed=False),
+    "popularity": Contestant(
+        "popularity",
+        lambda _, what: Fitted(popularity_scorer(what.split.counts), 1),
+        has_seed=False,
+    ),
+}

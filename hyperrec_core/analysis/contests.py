@@ -1,0 +1,320 @@
+"""Contests: a model on a data set, tuned and raced under one budget for all.
+
+A contest tunes on the validation labels, for at most so many trials
+and so much time as any other model, and then races: it is fitted anew for each seed with the best
+trial's parameters and judged once on the test labels. Every finished trial and race is kept in a
+folder of its own, so a run that was stopped goes on where it was, and a change of a model's search
+space, of its version or of the budget starts its contest afresh.
+
+Layout: `<cells>/<data set>/<model>-<key>/` with `tuning.json`, `seed-<n>.parquet` (the ranks of the
+test labels) and, written after it, `seed-<n>.json`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import math
+import os
+import platform
+import time
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from functools import lru_cache
+from importlib import metadata
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import optuna
+import threadpoolctl  # type: ignore[import-untyped]
+import torch
+
+from hyperrec_core.analysis import contestants
+from hyperrec_core.analysis.contestants import CONTESTANTS, Effort, OutOfTimeError, Parameters
+from hyperrec_core.analysis.datasets import Split, leave_last_out, load
+from hyperrec_core.analysis.peers import PeerError
+from hyperrec_core.evaluate import evaluate
+from hyperrec_core.fit import TrainingError
+from hyperrec_core.ranks import to_parquet
+
+log = logging.getLogger(__name__)
+
+REPEATS = frozenset({"online-retail"})
+"""Sets where people take an item again. Elsewhere the full ranking leaves out the history."""
+
+NEGATIVES = 100
+_VERSION = 1  # of the protocol: a change of results that no other part of the key tells
+_SPLIT_SEED = 1
+_CANDIDATES_SEED = 7
+_TUNING_LABELS = 5000
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What each contest may spend, the same for every model.
+
+    Attributes:
+        trials: settings tried, at most.
+        tuning_seconds: after which no trial begins and, once one has succeeded, none goes on.
+        trial_epochs: of a trial, for models that have epochs.
+        fit_seconds: a race's epochs are as many as fit in it, at the best trial's speed.
+        epochs: of a race, at most.
+        seeds: races of a model whose result depends on a seed; the others have one.
+    """
+
+    trials: int = 12
+    tuning_seconds: float = 60.0
+    trial_epochs: int = 4
+    fit_seconds: float = 60.0
+    epochs: int = 30
+    seeds: int = 3
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One setting tried: its NDCG@10 on validation, or why there is none.
+
+    `fit_seconds` is the fit alone, `seconds` everything.
+    """
+
+    parameters: Parameters
+    ndcg_at_10: float | None
+    seconds: float
+    fit_seconds: float
+    problem: str | None = None
+
+
+@dataclass(frozen=True)
+class Contest:
+    """A model on a data set under a budget, and where its results lie."""
+
+    dataset: str
+    model: str
+    budget: Budget
+    data: Path
+    cells: Path
+
+    @property
+    def folder(self) -> Path:
+        """Of this contest's files; its name changes with all that decides the results."""
+        settings = asdict(replace(self.budget, seeds=0))
+        decides = [
+            contestants.identity(self.model),
+            settings,
+            [_VERSION, _SPLIT_SEED, _CANDIDATES_SEED, NEGATIVES, _TUNING_LABELS],
+        ]
+        key = hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()[:8]
+        return self.cells / self.dataset / f"{self.model}-{key}"
+
+    @property
+    def seeds(self) -> range:
+        """Of the races."""
+        return range(1, 1 + (self.budget.seeds if CONTESTANTS[self.model].has_seed else 1))
+
+    def trials(self) -> list[Trial]:
+        """The trials so far."""
+        path = self.folder / "tuning.json"
+        if not path.is_file():
+            return []
+        return [Trial(**trial) for trial in json.loads(path.read_text("utf-8"))]
+
+    def best(self) -> Trial | None:
+        """The trial that ranked validation best; None where none succeeded."""
+        done = [trial for trial in self.trials() if trial.ndcg_at_10 is not None]
+        return max(done, key=lambda trial: trial.ndcg_at_10 or 0.0, default=None)
+
+    def races(self) -> list[dict[str, Any]]:
+        """The record of each finished race, by seed."""
+        paths = [self.folder / f"seed-{seed}.json" for seed in self.seeds]
+        return [json.loads(path.read_text("utf-8")) for path in paths if path.is_file()]
+
+    def ranks(self) -> list[bytes]:
+        """The file of ranks of each finished race, by seed."""
+        paths = [self.folder / f"seed-{race['seed']}.parquet" for race in self.races()]
+        return [path.read_bytes() for path in paths]
+
+
+def run_contests(contests: Sequence[Contest], *, workers: int) -> None:
+    """Hold all contests that are not finished, `workers` at a time in processes of one thread.
+
+    Two processes of one thread do more than one of two: most of the work is memory traffic.
+
+    Raises:
+        DatasetError: a data set is not there.
+    """
+    started = time.monotonic()
+    # A forked child would inherit locks of PyTorch's threads.
+    with ProcessPoolExecutor(workers, get_context("spawn"), initializer=_one_thread) as pool:
+        running = {pool.submit(hold, contest): contest for contest in contests}
+        try:
+            for done, future in enumerate(as_completed(running), start=1):
+                log.info(
+                    "%d of %d after %.0f s: %s",
+                    done, len(contests), time.monotonic() - started, future.result(),
+                )  # fmt: skip
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+
+
+def hold(contest: Contest) -> str:
+    """Tune and race, as far as that is not done yet.
+
+    Returns:
+        What came of it, in a line.
+    """
+    missing = len(contest.seeds) - len(contest.races())
+    words = f"{contest.dataset}, {CONTESTANTS[contest.model].title}"
+    if missing:
+        split = _split(contest.dataset, contest.data)
+        contest.folder.mkdir(parents=True, exist_ok=True)
+        _tune(contest, split)
+        if (best := contest.best()) is None:
+            return f"{words}: {contest.trials()[0].problem}"
+        for seed in contest.seeds:
+            if not (contest.folder / f"seed-{seed}.json").is_file():
+                _race(contest, split, best, seed)
+    races = contest.races()
+    ndcg = np.mean([race["metrics"]["ndcg_at_10"] for race in races])
+    seconds = np.mean([race["fit_seconds"] for race in races])
+    return (
+        f"{words}: NDCG@10 {ndcg:.4f}, {len(contest.trials())} trials, "
+        f"{len(races)} x {seconds:.1f} s" + ("" if missing else " (cached)")
+    )
+
+
+def _tune(contest: Contest, split: Split) -> None:
+    """Try settings until the budget is spent, keeping each trial as it ends."""
+    budget, labels = contest.budget, len(split.validation)
+    chosen = np.random.default_rng(_CANDIDATES_SEED).permutation(labels)[:_TUNING_LABELS]
+    done = contest.trials()
+    # A model without parameters is judged once, so that its trial is there like any other's.
+    wanted = budget.trials if contestants.SPACES[contest.model] else 1
+    while len(done) < wanted:
+        left = budget.tuning_seconds - sum(trial.seconds for trial in done)
+        if left <= 0 and done:
+            return
+        parameters = _propose(contest.model, done)
+        succeeded = any(trial.ndcg_at_10 is not None for trial in done)
+        started = time.monotonic()
+        effort = Effort(budget.trial_epochs, started + left if succeeded else math.inf)
+        value = problem = None
+        fitted_at = started
+        try:
+            fitted = contestants.fit(contest.model, split, parameters, seed=0, effort=effort)
+            fitted_at = time.monotonic()
+            value = evaluate(
+                fitted.scorer,
+                split.validation,
+                items=split.items,
+                lags=fitted.lags,
+                negatives=NEGATIVES,
+                seed=_CANDIDATES_SEED,
+                examples=np.sort(chosen),
+            ).ndcg_at_10
+        except (OutOfTimeError, PeerError, TrainingError) as error:
+            problem = str(error)
+        seconds = time.monotonic() - started
+        done.append(Trial(parameters, value, seconds, fitted_at - started, problem))
+        _write(contest.folder / "tuning.json", [asdict(trial) for trial in done])
+
+
+def _propose(model: str, done: Sequence[Trial]) -> Parameters:
+    """The next setting: the model's own first ones, then optuna's choice after those done.
+
+    The choice is a function of the trials alone: tuning that was stopped goes on as it would have.
+    """
+    starts, space = contestants.STARTS[model], dict(contestants.SPACES[model])
+    if len(done) < len(starts) or not space:
+        return dict(starts[len(done)]) if starts else {}
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    sampler = optuna.samplers.TPESampler(seed=len(done), n_startup_trials=len(starts) + 2)
+    study = optuna.create_study(direction="maximize", sampler=sampler)
+    for trial in done:
+        # What failed or took too long ranks last, or it would be tried again.
+        value = 0.0 if trial.ndcg_at_10 is None else trial.ndcg_at_10
+        study.add_trial(
+            optuna.trial.create_trial(params=trial.parameters, distributions=space, value=value)
+        )
+    return dict(study.ask(space).params)
+
+
+def _race(contest: Contest, split: Split, best: Trial, seed: int) -> None:
+    """Fit with the best trial's parameters and judge on test."""
+    budget = contest.budget
+    epochs = int(budget.fit_seconds * budget.trial_epochs / max(best.fit_seconds, 1e-3))
+    epochs = min(budget.epochs, max(budget.trial_epochs, epochs))
+    started = time.monotonic()
+    fitted = contestants.fit(
+        contest.model, split, best.parameters, seed=seed, effort=Effort(epochs, math.inf)
+    )
+    fitted_at = time.monotonic()
+    ranks = evaluate(
+        fitted.scorer,
+        split.test,
+        items=split.items,
+        lags=fitted.lags,
+        negatives=NEGATIVES,
+        seed=_CANDIDATES_SEED,
+        exclude_seen=contest.dataset not in REPEATS,
+    )
+    names = ("hr_at_10", "ndcg_at_10", "recall_at_10_full", "ndcg_at_10_full")
+    record = {
+        "dataset": contest.dataset,
+        "model": contest.model,
+        "seed": seed,
+        "parameters": best.parameters,
+        "epochs": epochs if CONTESTANTS[contest.model].has_epochs else None,
+        "fit_seconds": fitted_at - started,
+        "evaluate_seconds": time.monotonic() - fitted_at,
+        "coverage_at_10": ranks.coverage_at_10,
+        "metrics": {name: ranks.mean(name) for name in names},
+        "date": datetime.now(UTC).date().isoformat(),
+        "hardware": hardware(),
+        "versions": versions(),
+    }
+    stem = contest.folder / f"seed-{seed}"
+    stem.with_suffix(".parquet").write_bytes(
+        to_parquet(ranks, user_ids=split.test.user_ids, item_ids=split.item_ids.to_pylist())
+    )
+    _write(stem.with_suffix(".json"), record)
+
+
+def versions() -> dict[str, str]:
+    """Of the packages that do the arithmetic."""
+    packages = ("hyperrec", "torch", "numpy", "scipy", "implicit", "optuna")
+    return {"python": platform.python_version(), **{p: metadata.version(p) for p in packages}}
+
+
+def hardware() -> str:
+    """The processor and how many cores of it there are."""
+    name = platform.processor() or platform.machine()
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.is_file():
+        lines = cpuinfo.read_text("utf-8").splitlines()
+        named = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+        name = named[0] if named else name
+    return f"{name}, {os.cpu_count()} cores"
+
+
+# A worker goes through one set's contests before the next one's.
+@lru_cache(maxsize=1)
+def _split(dataset: str, data: Path) -> Split:
+    return leave_last_out(load(dataset, data), seed=_SPLIT_SEED)
+
+
+def _one_thread() -> None:
+    torch.set_num_threads(1)
+    threadpoolctl.threadpool_limits(1)
+
+
+def _write(path: Path, value: Any) -> None:
+    """Write JSON in one step, so that a file that is there is whole."""
+    partial = path.with_suffix(".partial")
+    partial.write_text(json.dumps(value, indent=1), "utf-8")
+    partial.replace(path)

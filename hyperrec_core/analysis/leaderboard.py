@@ -1,0 +1,78 @@
+"""The race: every model on every data set under one tuning budget, and its table."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+from hyperrec_core.analysis import standings
+from hyperrec_core.analysis.contestants import CONTESTANTS
+from hyperrec_core.analysis.contests import Budget, Contest, run_contests
+from hyperrec_core.analysis.report import Report
+
+log = logging.getLogger(__name__)
+
+# Larger sets first, so that the last contests to end are short ones.
+FULL = (
+    "ml-1m",
+    "amazon-clothing-5core",
+    "online-retail",
+    "amazon-sports-5core",
+    "amazon-cellphones-5core",
+    "amazon-beauty-5core",
+    "amazon-toys-5core",
+    "amazon-tools-5core",
+    "renttherunway",
+)
+QUICK = ("online-retail", "ml-100k", "amazon-musical-instruments-5core")
+
+
+QUICK_BUDGET = Budget(trials=6, tuning_seconds=20.0, trial_epochs=3, fit_seconds=20.0, seeds=1)
+
+
+def run(
+    data: Path,
+    to: Path,
+    *,
+    datasets: Sequence[str] | None = None,
+    quick: bool = False,
+    workers: int = 2,
+    budget: Budget | None = None,
+    readme: Path | None = None,
+) -> Report:
+    """Hold what is not held yet, and write the tables.
+
+    Args:
+        data: folder of data sets, see `datasets`.
+        to: folder of the tables; finished cells are kept in `cells` below it, so that a run that
+            was stopped goes on, and another model or set does not repeat the others.
+        datasets: names of sets; by default `FULL`, or `QUICK` with `quick`.
+        quick: one seed, three sets and a budget of minutes.
+        workers: contests at a time, each in a process of one thread.
+        budget: what each contest may spend; by default about 70 minutes in all for `FULL` on two
+            cores.
+        readme: a document that holds the lines `<!-- leaderboard: begin -->` and
+            `<!-- leaderboard: end -->`, between which the table is written too.
+
+    Raises:
+        DatasetError: a data set is not known or not there.
+    """
+    budget = budget or (QUICK_BUDGET if quick else Budget())
+    contests = [
+        Contest(dataset, model, budget, data, to / "cells")
+        for dataset in datasets or (QUICK if quick else FULL)
+        for model in CONTESTANTS
+    ]
+    most = sum(budget.tuning_seconds + budget.fit_seconds * len(c.seeds) for c in contests)
+    log.info(
+        "%d contests, %d at a time; tuning up to %d trials in %g s each, races of %g s: "
+        "about %.0f minutes at most",
+        len(contests), workers, budget.trials, budget.tuning_seconds, budget.fit_seconds,
+        most / workers / 60,
+    )  # fmt: skip
+    run_contests(contests, workers=workers)
+    report = standings.tabulate(contests, to)
+    if readme is not None:
+        standings.write_between(readme, (to / "leaderboard.md").read_text("utf-8"))
+    return report
