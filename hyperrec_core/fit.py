@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hyperrec_core import models
+from hyperrec_core import models, tiles
 from hyperrec_core.evaluate import evaluate, model_scorer
 from hyperrec_core.histories import Histories
 
@@ -44,7 +44,7 @@ class TrainConfig:
 
     __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
 
-    model: models.ModelConfig = field(default_factory=models.HyperboloidConfig)
+    model: models.ModelConfig = field(default_factory=models.PointsConfig)
     epochs: int = 8
     batch_size: int = 512
     labels_per_history: int = 10
@@ -141,8 +141,17 @@ def fit(
             "There is no label to train on: no user has a purchase after an earlier event; "
             "widen the input's dates or loosen the preprocess rules."
         )
+    if config.model.event_weights and train.events is None:
+        raise TrainingError(
+            "The histories have no event types to weigh: set train.model.event_weights to false, "
+            "or preprocess the input again."
+        )
     with _deterministic(device):
-        model = models.build(config.model, items=items, seed=seed, device=device)
+        counts = torch.from_numpy(np.bincount(train.items, minlength=items))
+        model = models.build(
+            config.model, counts=counts, users=len(train.user_ids), seed=seed, device=device
+        )
+        validation = validation.aligned_to(train)
         progress, kept = Progress(), _copy(model.state())
         if resume is not None:
             progress, tensors = resume
@@ -199,26 +208,33 @@ def _epoch(
     on_batch: Callable[[int, int], None] | None,
 ) -> Epoch:
     generator = np.random.default_rng((seed, number))
-    order = train.shuffled(generator, per_history=config.labels_per_history)
-    steps = -(-len(order) // config.batch_size)
+    examples = tiles.size(train, per_history=config.labels_per_history)
+    batches = tiles.epoch(
+        train,
+        generator,
+        batch_size=config.batch_size,
+        lags=model.lags,
+        per_history=config.labels_per_history,
+        negatives=config.negatives,
+        items=items,
+    )
     started, total, done = time.monotonic(), torch.zeros((), device=device), 0
-    for step, batch in enumerate(train.batches(config.batch_size, lags=model.lags, order=order)):
-        negatives = torch.from_numpy(generator.integers(0, items, config.negatives)).to(device)
+    for batch in batches:
         # Linear decay to zero over the whole training.
-        rate = 1.0 - ((number - 1) * steps + step) / (config.epochs * steps)
-        loss = model.step(batch.to(device), negatives, rate=rate)
-        total += loss * len(batch.labels)
-        done += len(batch.labels)
+        rate = 1.0 - ((number - 1) * examples + done) / (config.epochs * examples)
+        loss = model.step(batch.to(device), rate=rate)
+        total += loss * len(batch)
+        done += len(batch)
         if on_batch is not None:
-            on_batch(done, len(order))
-    loss_value = float(total) / len(order)
+            on_batch(done, examples)
+    loss_value = float(total) / examples
     if not np.isfinite(loss_value):
         raise TrainingError(
             f"The loss of epoch {number} is {loss_value}: lower train.model.learning_rate or "
             "train.model.maximum_step."
         )
     seconds = time.monotonic() - started
-    return Epoch(number, loss_value, None, None, seconds, len(order) / seconds)
+    return Epoch(number, loss_value, None, None, seconds, examples / seconds)
 
 
 def _is_best(progress: Progress, epoch: Epoch) -> bool:

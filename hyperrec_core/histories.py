@@ -1,21 +1,26 @@
 """Labelled interaction histories: a flat item array with offsets, and the labels in it.
 
-The file contract is one row a user and split: `items` (dense ids, oldest first), `times` (seconds)
-and `is_label`. A label is predicted from the events of strictly earlier time, so that events tied
-with it, such as the rest of its basket, cannot leak into its history.
+The file contract is one row a user and split: `items` (dense ids, oldest first), `times` (seconds),
+`is_label` and, optionally, `events` (places in EVENT_TYPES). A label is predicted from the events
+of strictly earlier time, so that events tied with it, such as the rest of its basket, cannot leak
+into its history.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+
+EVENT_TYPES = ("purchase", "view", "add_to_bag", "save", "rating", "return")
+"""Event types by the number that histories give them."""
 
 COLUMNS = ("user_id", "items", "times", "is_label")
 
@@ -32,7 +37,9 @@ class Batch:
     user point is computed once for all of them.
 
     Shapes: `index` int64 [m] items, `lags` int64 [m] (0 is the newest), `offsets` int64 [C] where
-    each history starts in `index`; `labels` int64 [B] and `context` int64 [B], the history of each.
+    each history starts in `index`; `labels` int64 [B] and `context` int64 [B], the history of each;
+    `users` int64 [C], whose history it is, -1 for a user whom training has not seen; `events` int64
+    [m], the event types, or None where the histories have none.
     """
 
     index: Tensor
@@ -40,10 +47,16 @@ class Batch:
     offsets: Tensor
     labels: Tensor
     context: Tensor
+    users: Tensor
+    events: Tensor | None = None
 
     def to(self, device: torch.device) -> Batch:
         """The same batch on another device."""
-        return Batch(*(getattr(self, f.name).to(device, non_blocking=True) for f in fields(self)))
+        moved: dict[str, Any] = {}
+        for field in fields(self):
+            tensor = getattr(self, field.name)
+            moved[field.name] = None if tensor is None else tensor.to(device, non_blocking=True)
+        return Batch(**moved)
 
 
 @dataclass(frozen=True)
@@ -57,6 +70,8 @@ class Histories:
         rows: the row of each label, int64 [labels].
         label_positions: where in `items` each label stands, int64 [labels].
         ends: where in `items` each label's history ends (exclusive), int64 [labels].
+        users: number of each row's user, int64 [rows]; see `aligned_to`.
+        events: event type of each position, int8 [positions], or None.
     """
 
     user_ids: pa.ChunkedArray
@@ -65,6 +80,8 @@ class Histories:
     rows: NDArray[np.int64]
     label_positions: NDArray[np.int64]
     ends: NDArray[np.int64]
+    users: NDArray[np.int64]
+    events: NDArray[np.int8] | None = None
 
     def __repr__(self) -> str:
         rows, positions = len(self.offsets) - 1, len(self.items)
@@ -111,20 +128,21 @@ class Histories:
         if len(ends) and (empty := np.flatnonzero(ends <= offsets[rows])).size:
             user = table["user_id"][int(rows[empty[0]])].as_py()
             raise HistoriesError(f"A label of user {user!r} has no strictly earlier position.")
-        return cls(table["user_id"], flat.astype(np.int32), offsets, rows, label_positions, ends)
+        return cls(
+            user_ids=table["user_id"],
+            items=flat.astype(np.int32),
+            offsets=offsets,
+            rows=rows,
+            label_positions=label_positions,
+            ends=ends,
+            users=np.arange(len(table)),
+            events=_events(table, len(flat)),
+        )
 
-    def shuffled(self, generator: np.random.Generator, *, per_history: int) -> NDArray[np.int64]:
-        """Example numbers in random order, at most `per_history` of those that share a history.
-
-        Labels that share one stay together; which of them are drawn changes with the generator.
-        Without the bound, a few users with large baskets are most of the loss.
-        """
-        contexts, context, counts = np.unique(self.ends, return_inverse=True, return_counts=True)
-        order = np.lexsort((generator.random(len(context)), context))
-        place = np.arange(len(order)) - np.repeat(np.cumsum(counts) - counts, counts)
-        drawn = order[place < per_history]
-        place_of_context = generator.permutation(len(contexts))
-        return drawn[np.argsort(place_of_context[context[drawn]], kind="stable")]
+    def aligned_to(self, train: Histories) -> Histories:
+        """The same histories, their users numbered as in `train`; -1 for those it has not."""
+        found = pc.index_in(self.user_ids, value_set=train.user_ids).fill_null(-1)
+        return replace(self, users=found.to_numpy().astype(np.int64))
 
     def batch(self, examples: NDArray[np.int64], *, lags: int) -> Batch:
         """The examples of these numbers, each with the newest `lags` items of its history."""
@@ -141,6 +159,10 @@ class Histories:
             offsets=torch.from_numpy(offsets),
             labels=torch.from_numpy(self.items[self.label_positions[examples]].astype(np.int64)),
             context=torch.from_numpy(np.cumsum(first) - 1),
+            users=torch.from_numpy(self.users[self.rows[examples[first]]]),
+            events=None
+            if self.events is None
+            else torch.from_numpy(self.events[positions].astype(np.int64)),
         )
 
     def batches(
@@ -150,6 +172,19 @@ class Histories:
         order = np.arange(len(self)) if order is None else order
         for start in range(0, len(order), size):
             yield self.batch(order[start : start + size], lags=lags)
+
+
+def _events(table: pa.Table, positions: int) -> NDArray[np.int8] | None:
+    if "events" not in table.column_names:
+        return None
+    events, _ = _flatten(table["events"])
+    if len(events) != positions or (
+        len(events) and not 0 <= events.min() <= events.max() < len(EVENT_TYPES)
+    ):
+        raise HistoriesError(
+            f"events must name one of {len(EVENT_TYPES)} event types for each of items."
+        )
+    return events.astype(np.int8)
 
 
 def _flatten(column: pa.ChunkedArray) -> tuple[NDArray[Any], NDArray[np.int64]]:

@@ -42,4 +42,4 @@ def lag_weights(logits: Tensor) -> Tensor:
 
     The centroid does not change when all weights are scaled, so the largest may be fixed.
     """
-    return torch.exp(logits - logits.max())
+    return torch.exp(logits - logits.amax(0, keepdim=True)) if len(logits) else logits

@@ -1,19 +1,41 @@
-"""Riemannian SGD on touched rows of a table of hyperboloid points, with row-wise adaptive steps.
+"""Steps of Riemannian optimisers on the touched rows of a table of points.
 
-The Riemannian norm of a tangent gradient does not depend on coordinates, so one accumulated
-scalar a row (row-wise Adagrad on the manifold) rescales the step of exact Riemannian SGD and needs
-no parallel transport.
+Their length is coordinate-free: the Riemannian norm of a tangent gradient does not depend on
+coordinates, so one accumulated scalar a row rescales the step of exact Riemannian SGD and needs no
+parallel transport; only a momentum does.
 """
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 from torch import Tensor
 
-from hyperrec_core.geometry import lorentz
+from hyperrec_core.spaces import Space
+
+OptimiserName = Literal["rsgd", "adagrad", "adam"]
 
 # Start of every row's accumulator: a row whose first gradient is zero divides by this, not by 0.
 _ACCUMULATOR_START = 1e-12
+
+# Riemannian Adam's decay rates (Bécigneul & Ganea 2019), those of Adam.
+_MOMENTUM, _SECOND_MOMENT = 0.9, 0.999
+
+
+def new_state(name: OptimiserName, table: Tensor) -> dict[str, Tensor]:
+    """What the optimiser remembers of each row of a table, [n, D].
+
+    `rsgd`: nothing. `adagrad`: `sums` [n], of squared gradient norms. `adam`: `momentum` [n, D], a
+    tangent vector at each row's point, `second` [n] and `steps` [n].
+    """
+    rows, device = len(table), table.device
+    if name == "adagrad":
+        return {"sums": new_accumulator(rows, device=device)}
+    if name == "adam":
+        zeros = torch.zeros(rows, device=device)
+        return {"momentum": torch.zeros_like(table), "second": zeros, "steps": zeros.clone()}
+    return {}
 
 
 def new_accumulator(rows: int, *, device: torch.device) -> Tensor:
@@ -21,36 +43,66 @@ def new_accumulator(rows: int, *, device: torch.device) -> Tensor:
     return torch.full((rows,), _ACCUMULATOR_START, device=device)
 
 
-def adaptive_rsgd_(
+def step_(
+    name: OptimiserName,
+    space: Space,
     table: Tensor,
-    accumulator: Tensor,
+    state: dict[str, Tensor],
     rows: Tensor,
     gradient: Tensor,
     *,
     learning_rate: float,
     maximum_step: float,
+    pull: float,
 ) -> None:
-    """One exact Riemannian SGD step in place (Chamberlain et al. 2019, eq. 20-22), by row.
+    """One step in place: x <- Exp_x(-v), v's length clipped (Chamberlain et al. 2019, eq. 20-22).
 
-    x <- Exp_x(-eta h) with h the tangent gradient and eta = learning_rate / sqrt(sum of |h|^2 so
-    far), the step's length clipped.
+    With h the tangent gradient: `rsgd` takes v = rate h, the paper's; `adagrad` rate h / sqrt(sum
+    of |h|^2 so far); `adam` (Bécigneul & Ganea 2019, row-wise) rate m / sqrt(s), m and s the bias
+    corrected running means of h, transported along, and of |h|^2, as of the row's own steps.
 
     Args:
+        name: the optimiser.
+        space: of the points.
         table: points, [n, D].
-        accumulator: sums of squared norms, [n].
+        state: as of `new_state`; updated.
         rows: the distinct rows that the gradient is of, int64 [r].
-        gradient: Euclidean gradient by the ambient coordinates, [r, D].
-        learning_rate: the length of a row's first step, in hyperbolic distance.
-        maximum_step: no step is longer, in hyperbolic distance.
+        gradient: Euclidean gradient by the coordinates, [r, D].
+        learning_rate: the length of a row's first step, in distance; for `rsgd` per unit of h.
+        maximum_step: no step is longer, in distance.
+        pull: share of its radius by which each row is drawn to the origin first.
     """
-    points = table[rows]
-    tangent = lorentz.riemannian_gradient(points, gradient)
-    norm = lorentz.tangent_norm(points, tangent)
-    sums = accumulator[rows] + norm * norm
-    accumulator[rows] = sums
-    rate = learning_rate / sums.sqrt()
+    points = table.index_select(0, rows)
+    direction, squared = space.tangent(points, gradient)
+    rate = torch.full_like(squared, learning_rate)
+    if name == "adagrad":
+        sums = state["sums"].index_select(0, rows).add_(squared)
+        state["sums"].index_copy_(0, rows, sums)
+        rate.div_(sums.sqrt())
+    elif name == "adam":
+        steps = state["steps"].index_select(0, rows).add_(1.0)
+        second = state["second"].index_select(0, rows).lerp_(squared, 1.0 - _SECOND_MOMENT)
+        momentum = state["momentum"].index_select(0, rows)
+        direction = momentum.lerp_(direction, 1.0 - _MOMENTUM)
+        state["steps"].index_copy_(0, rows, steps)
+        state["second"].index_copy_(0, rows, second)
+        corrected = second / (1.0 - _SECOND_MOMENT**steps)
+        rate.div_((1.0 - _MOMENTUM**steps) * corrected.clamp_min(_ACCUMULATOR_START).sqrt())
+        _, squared = space.tangent(points, space.dual(direction))
+    norm = squared.sqrt()
     rate = torch.minimum(rate, maximum_step / norm.clamp_min(torch.finfo(norm.dtype).tiny))
-    table[rows] = lorentz.exp_map(points, -rate.unsqueeze(-1) * tangent)
+    if pull:
+        points, direction = _pulled(space, points, direction, pull)
+    moved = space.move(points, direction * -rate.unsqueeze(1), rate * norm)
+    table.index_copy_(0, rows, moved)
+    if name == "adam":
+        state["momentum"].index_copy_(0, rows, space.transport(points, moved, direction))
+
+
+def _pulled(space: Space, points: Tensor, direction: Tensor, share: float) -> tuple[Tensor, Tensor]:
+    """Points drawn along their geodesics to the origin, and tangent vectors taken with them."""
+    nearer = space.shrink(points, 1.0 - share)
+    return nearer, space.transport(points, nearer, direction)
 
 
 def adagrad_(

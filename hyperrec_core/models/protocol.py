@@ -7,6 +7,7 @@ from typing import Any, Protocol
 from torch import Tensor
 
 from hyperrec_core.histories import Batch
+from hyperrec_core.tiles import Tiles
 
 
 class Model(Protocol):
@@ -19,12 +20,11 @@ class Model(Protocol):
     lags: int
     """How many of the newest items of a history the model looks at."""
 
-    def step(self, batch: Batch, negatives: Tensor, *, rate: float) -> Tensor:
+    def step(self, batch: Tiles, *, rate: float) -> Tensor:
         """One optimisation step.
 
         Args:
-            batch: the examples, on the model's device.
-            negatives: items shared by all examples, int64 [N].
+            batch: the examples and their negatives, on the model's device.
             rate: factor on the configured learning rate, from the schedule.
 
         Returns:

@@ -28,7 +28,7 @@ from hyperrec_core.evaluate import (
 )
 from hyperrec_core.fit import best_device
 from hyperrec_core.metrics import METRICS
-from hyperrec_core.models import build
+from hyperrec_core.models import restore
 from hyperrec_core.ranks import Ranks, to_parquet
 from pipelines.errors import PipelineError
 from pipelines.profile import Profile, parse_profile
@@ -71,11 +71,8 @@ def _work(run: Run, attempt: Attempt) -> dict[str, Any]:
             f"Run {run.run_id} has no test label to judge the model by: choose a later as_of, a "
             "longer preprocess.test_days, or the split leave_last_out."
         )
-    model = build(
-        profile.train.model, items=len(vocabulary), seed=profile.seed, device=best_device()
-    )
     _, tensors = artefact.load_checkpoint(attempt.read("train", "checkpoint.safetensors"))
-    model.load_state(artefact.best_state(tensors))
+    model = restore(profile.train.model, artefact.best_state(tensors), device=best_device())
 
     recent = recent_counts(
         *read_interactions(attempt),

@@ -10,7 +10,7 @@ from hyperrec_core.evaluate import evaluate, model_scorer, popularity_scorer
 from hyperrec_core.fit import TrainConfig, TrainingError, fit
 from hyperrec_core.geometry import lorentz
 from hyperrec_core.histories import Histories
-from hyperrec_core.models import HyperboloidConfig
+from hyperrec_core.models import PointsConfig
 from hyperrec_core.similar import top_similar
 from tests.hyperrec_core.test_histories import table
 
@@ -32,7 +32,7 @@ def chains(users: int, seed: int, *, last: bool = False) -> Histories:
 
 def config(**model) -> TrainConfig:
     settings = {"dimensions": 8, "lags": 4, "learning_rate": 0.2} | model
-    return TrainConfig(epochs=4, batch_size=64, negatives=30, model=HyperboloidConfig(**settings))
+    return TrainConfig(epochs=4, batch_size=64, negatives=30, model=PointsConfig(**settings))
 
 
 def train(settings: TrainConfig, *, resume=None, after_epoch=None, seed=1):
@@ -87,7 +87,7 @@ def test_the_kept_model_is_that_of_the_best_epoch():
     states = {}
 
     def remember(progress, tensors):
-        states[len(progress.epochs)] = tensors["table0"].clone()
+        states[len(progress.epochs)] = tensors["target"].clone()
 
     model, progress = train(config(learning_rate=2.0), after_epoch=remember)
     best = max(progress.epochs, key=lambda epoch: epoch.ndcg_at_10)
@@ -118,7 +118,7 @@ def test_without_validation_labels_the_last_epoch_is_kept():
 )
 def test_a_wrong_setting_is_refused_at_construction(wrong):
     with pytest.raises(ValueError, match=f"model.{next(iter(wrong))}"):
-        HyperboloidConfig(**wrong)
+        PointsConfig(**wrong)
 
 
 def test_a_damaged_checkpoint_is_refused():

@@ -59,14 +59,30 @@ def test_a_batch_holds_exactly_the_strictly_earlier_items_newest_first(rows, lag
         assert batch.lags.tolist()[start:end] == list(range(end - start))
 
 
-@given(histories_rows(), st.integers(1, 3))
-def test_an_epoch_draws_every_history_and_no_more_than_the_bound_of_its_labels(rows, bound):
-    histories = Histories.from_tables([table(rows)], items=10)
-    drawn = histories.shuffled(np.random.default_rng(0), per_history=bound)
-    assert len(set(drawn.tolist())) == len(drawn)
-    _, available = np.unique(histories.ends, return_counts=True)
-    _, used = np.unique(histories.ends[drawn], return_counts=True)
-    assert used.tolist() == np.minimum(available, bound).tolist()
+def test_users_are_numbered_as_in_training():
+    train = Histories.from_tables(
+        [table([("a", [1], [1], [False]), ("c", [1], [1], [False])])], items=2
+    )
+    test = Histories.from_tables(
+        [table([("c", [1, 1], [1, 2], [False, True]), ("b", [0, 1], [1, 2], [False, True])])],
+        items=2,
+    )
+    aligned = test.aligned_to(train)
+    assert dict(zip(aligned.user_ids.to_pylist(), aligned.users.tolist(), strict=True)) == {
+        "b": -1,
+        "c": 1,
+    }
+    assert aligned.batch(np.arange(2), lags=3).users.tolist() == [-1, 1]
+
+
+def test_event_types_follow_their_items():
+    rows = table([("a", [1, 2, 3], [1, 2, 3], [False, False, True])])
+    events = pa.array([[1, 0, 2]], pa.list_(pa.int8()))
+    histories = Histories.from_tables([rows.append_column("events", events)], items=4)
+    assert histories.batch(np.arange(1), lags=5).events.tolist() == [0, 1]
+    wrong = pa.array([[1, 0, 77]], pa.list_(pa.int8()))
+    with pytest.raises(HistoriesError, match="event types"):
+        Histories.from_tables([rows.append_column("events", wrong)], items=4)
 
 
 @pytest.mark.parametrize(

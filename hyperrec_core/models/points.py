@@ -1,0 +1,293 @@
+"""Items and users as points of one space; the nearer, the better the match.
+
+With the default settings this is the asymmetric hyperboloid model of Chamberlain et al. 2019:
+items are points of the hyperboloid, a user is the Einstein midpoint of the items of the history
+(eq. 24), the score is the Lorentz inner product, which ranks as the distance does and has no
+singular gradient, the loss is WMRB (eq. 15-16), the optimiser Riemannian SGD (eq. 20-22). The same
+code with another geometry is its Euclidean twin.
+
+Beyond the paper: a learned weight a lag and an event type (the paper's midpoint is uniform), the
+scale of the score (curvature in disguise), adaptive steps by row, and a second table of points for
+items that stand in a history.
+
+All gradients are closed forms; the suite holds them against autograd on the plain formulas.
+"""
+
+from __future__ import annotations
+
+from importlib import metadata
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.functional import embedding_bag
+
+from hyperrec_core import aggregate, initialise, losses, midpoint, optim
+from hyperrec_core.histories import EVENT_TYPES, Batch
+from hyperrec_core.losses import LossGradient
+from hyperrec_core.models.points_config import PointsConfig
+from hyperrec_core.scores import Score
+from hyperrec_core.spaces import Flat, Hyperboloid, Space
+from hyperrec_core.tiles import Tiles
+
+_TARGET, _CONTEXT, _USERS = "target", "context", "users"
+
+
+class Points:
+    """Parameters of the model and its optimiser's state, on one device."""
+
+    def __init__(self, config: PointsConfig, state: dict[str, Tensor]) -> None:
+        """A model from `initial_state`, or from the `state` of another of this configuration."""
+        self.config = config
+        self.lags = aggregate.WHOLE_HISTORY if config.aggregator == "uniform" else config.lags
+        self._space: Space = Hyperboloid() if config.geometry == "hyperboloid" else Flat()
+        self._score = Score(self._space, config.score)
+        self._state = state
+        self._history_table = _CONTEXT if config.tables == 2 else _TARGET
+        # Scratch: where a row stands among the rows of the current batch, for each table.
+        self._place = {
+            name: torch.zeros(len(state[name]), dtype=torch.int64, device=state[name].device)
+            for name in self._tables()
+        }
+
+    def _tables(self) -> list[str]:
+        return [name for name in (_TARGET, _CONTEXT, _USERS) if name in self._state]
+
+    def step(self, batch: Tiles, *, rate: float) -> Tensor:
+        with torch.no_grad():
+            return self._step(batch, rate)
+
+    def _step(self, batch: Tiles, rate: float) -> Tensor:
+        table, scale = self._state[_TARGET], self._scale()
+        history = self._history(batch) if self.config.users == "midpoint" else None
+        users = self._state[_USERS][batch.users] if history is None else history.users
+        labels, negatives = table[batch.labels], table[batch.negatives]
+        shared = len(users) != len(batch)
+        own = users[batch.context] if shared else users
+
+        positive, positive_slope = self._score.each(own, labels, scale)
+        negative, negative_slope = self._score.pairs(users, negatives, scale)
+        raw = negative.clone() if self.config.learn_scale else None
+        if shared:
+            found = self._loss(positive, negative[batch.context], batch.seen[batch.context])
+            by_negative = torch.zeros_like(negative).index_add_(0, batch.context, found.negative)
+        else:
+            found = self._loss(positive, negative, batch.seen)
+            by_negative = found.negative
+        if raw is not None:
+            self._learn_scale((raw * by_negative).sum() + (positive * found.positive).sum(), rate)
+
+        by_users, by_negatives = self._score.pull_pairs(
+            users, negatives, by_negative.mul_(negative_slope)
+        )
+        by_own, by_labels = self._score.pull_each(own, labels, found.positive * positive_slope)
+        by_users = by_users.index_add_(0, batch.context, by_own) if shared else by_users + by_own
+        parts = [(_TARGET, batch.labels, by_labels), (_TARGET, batch.negatives, by_negatives)]
+        if history is None:
+            parts.append((_USERS, batch.users, by_users))
+        else:
+            parts.append(self._pull_history(batch, history, by_users, rate))
+        self._update(parts, rate)
+        return found.loss
+
+    def _history(self, batch: Tiles) -> _History:
+        points = self._state[self._history_table][batch.items.flatten()]
+        points = points.view(*batch.items.shape, -1)
+        weights = midpoint.lag_weights(self._state["lag_logits"])
+        entry = self._event_weights(batch.events)
+        band = aggregate.Band(batch, weights, entry)
+        users, divisor = self._space.centroid(band.sums(points))
+        return _History(users, divisor, points, band, weights)
+
+    def _pull_history(
+        self, batch: Tiles, history: _History, by_users: Tensor, rate: float
+    ) -> tuple[str, Tensor, Tensor]:
+        """Move the weights, and hand back the derivatives by the points of the histories."""
+        by_sums = self._space.centroid_gradient(history.users, history.divisor, by_users)
+        learned = self.config.aggregator == "learned"
+        found = history.band.gradients(history.points, by_sums, by_lag=learned)
+        if found.lags is not None:
+            self._adagrad("lag", found.lags * history.weights, rate)
+        if found.entry is not None and history.band.entry is not None and batch.events is not None:
+            by_event = torch.bincount(
+                batch.events.flatten(),
+                (found.entry * history.band.entry).flatten(),
+                minlength=len(EVENT_TYPES),
+            )
+            self._adagrad("event", by_event.to(found.entry.dtype), rate)
+        return self._history_table, batch.items.flatten(), found.points.flatten(0, 1)
+
+    def _event_weights(self, events: Tensor | None) -> Tensor | None:
+        if events is None or not self.config.event_weights:
+            return None
+        return self._state["event_logits"].exp()[events]
+
+    def _scale(self) -> float:
+        return (
+            float(self._state["log_scale"].exp()) if self.config.learn_scale else self.config.scale
+        )
+
+    def _learn_scale(self, by_log_scale: Tensor, rate: float) -> None:
+        sums, value = self._state["scale_sums"], self._state["log_scale"]
+        optim.adagrad_(
+            value, sums, by_log_scale.view(1), learning_rate=rate * self.config.lag_learning_rate
+        )
+
+    def _adagrad(self, name: str, gradient: Tensor, rate: float) -> None:
+        optim.adagrad_(
+            self._state[f"{name}_logits"],
+            self._state[f"{name}_sums"],
+            gradient,
+            learning_rate=rate * self.config.lag_learning_rate,
+        )
+
+    def _loss(self, positive: Tensor, negative: Tensor, excluded: Tensor) -> LossGradient:
+        if self.config.loss == "bpr":
+            return losses.bpr(positive, negative, excluded=excluded)
+        loss = losses.wmrb if self.config.loss == "wmrb" else losses.softmax
+        return loss(positive, negative, list_size=self.config.list_size, excluded=excluded)
+
+    def _update(self, parts: list[tuple[str, Tensor, Tensor]], rate: float) -> None:
+        """One step for every touched row, however often and wherever the batch touches it."""
+        config = self.config
+        for name in self._tables():
+            mine = [(index, gradient) for table, index, gradient in parts if table == name]
+            if not mine:
+                continue
+            table, index = self._state[name], torch.cat([index for index, _ in mine])
+            rows, place = self._distinct(name, index)
+            gradient = table.new_zeros(len(rows), table.shape[1])
+            gradient.index_add_(0, place, torch.cat([gradient for _, gradient in mine]))
+            prefix = f"{name}."
+            optim.step_(
+                config.optimiser,
+                self._space,
+                table,
+                {k.removeprefix(prefix): v for k, v in self._state.items() if k.startswith(prefix)},
+                rows,
+                gradient,
+                learning_rate=rate * config.learning_rate,
+                maximum_step=config.maximum_step,
+                pull=rate * config.pull,
+            )
+
+    def _distinct(self, name: str, index: Tensor) -> tuple[Tensor, Tensor]:
+        """The distinct rows in `index`, and `index` in terms of them, without a sort."""
+        place, order = self._place[name], torch.arange(len(index), device=index.device)
+        place[index] = order  # of equal rows, one wins
+        first = place[index] == order
+        number = torch.cumsum(first, 0) - 1
+        return index[first], number[place[index]]
+
+    def item_vectors(self) -> Tensor:
+        return self._score.published(self._state[_TARGET])
+
+    def context_vectors(self) -> Tensor | None:
+        context = self._state.get(_CONTEXT)
+        return None if context is None else self._score.published(context)
+
+    def user_vectors(self, batch: Batch) -> Tensor:
+        if self.config.users == "table":
+            # A user whom training has not seen has no point; the origin ranks by radius.
+            origin = self._space.lift(torch.zeros(1, self.config.dimensions))
+            known = (batch.users >= 0).unsqueeze(1)
+            points = self._state[_USERS][batch.users.clamp_min(0)]
+            return torch.where(known, points, origin.to(points.device))
+        points = self._state[self._history_table]
+        weights = midpoint.lag_weights(self._state["lag_logits"])
+        weight = weights[batch.lags] if len(weights) else torch.ones_like(batch.lags).to(points)
+        if (entry := self._event_weights(batch.events)) is not None:
+            weight = weight * entry
+        sums = embedding_bag(
+            batch.index, points, batch.offsets, mode="sum", per_sample_weights=weight
+        )
+        return self._space.centroid(sums)[0]
+
+    def state(self) -> dict[str, Tensor]:
+        return self._state
+
+    def load_state(self, state: dict[str, Tensor]) -> None:
+        for name, tensor in self._state.items():
+            tensor.copy_(state[name])
+
+    def description(self) -> dict[str, Any]:
+        config = self.config
+        weights = midpoint.lag_weights(self._state["lag_logits"])
+        aggregator: dict[str, Any] = {"kind": config.aggregator, "lag_weights": weights.tolist()}
+        if config.users == "table":
+            aggregator = {"kind": "none"}
+        elif config.event_weights:
+            by_event = self._state["event_logits"].exp().tolist()
+            aggregator["event_weights"] = dict(zip(EVENT_TYPES, by_event, strict=True))
+        return {
+            "name": config.name,
+            "format": 2,
+            "package": metadata.version("hyperrec"),
+            "geometry": config.geometry,
+            "d": config.dimensions,
+            "users": config.users,
+            "score": config.score,
+            "scale": self._scale(),
+            "tables": config.tables,
+            "aggregator": aggregator,
+        }
+
+
+class _History:
+    """What the backward pass needs of the forward one."""
+
+    def __init__(
+        self,
+        users: Tensor,
+        divisor: Tensor,
+        points: Tensor,
+        band: aggregate.Band,
+        weights: Tensor,
+    ) -> None:
+        self.users, self.divisor, self.points = users, divisor, points
+        self.band, self.weights = band, weights
+
+
+def initial_state(
+    config: PointsConfig, *, counts: Tensor, users: int, seed: int, device: torch.device
+) -> dict[str, Tensor]:
+    """Tensors of an untrained model.
+
+    Args:
+        config: settings of the model.
+        counts: how often each item occurs in training, [items].
+        users: how many users training has.
+        seed: of the points.
+        device: where the model will be.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    space = Hyperboloid() if config.geometry == "hyperboloid" else Flat()
+
+    def table(rows: int) -> Tensor:
+        d, width = config.dimensions, config.initial_width
+        if config.initial == "radius" and rows == len(counts):
+            spatial = initialise.by_popularity(counts, d, width=width, generator=generator)
+        elif config.initial == "hypercube":
+            spatial = initialise.hypercube(rows, d, width=width, generator=generator)
+        else:
+            spatial = initialise.ball(rows, d, width=width, generator=generator)
+        return space.lift(spatial).to(device)
+
+    tables = {_TARGET: table(len(counts))}
+    if config.tables == 2:
+        tables[_CONTEXT] = table(len(counts))
+    if config.users == "table":
+        tables[_USERS] = table(users)
+    state = dict(tables)
+    for name, points in tables.items():
+        remembered = optim.new_state(config.optimiser, points)
+        state |= {f"{name}.{part}": tensor for part, tensor in remembered.items()}
+    logits = aggregate.initial_logits(config.aggregator, config.lags, config.recency, device)
+    state |= {"lag_logits": logits, "lag_sums": optim.new_accumulator(len(logits), device=device)}
+    if config.event_weights:
+        state["event_logits"] = torch.zeros(len(EVENT_TYPES), device=device)
+        state["event_sums"] = optim.new_accumulator(len(EVENT_TYPES), device=device)
+    if config.learn_scale:
+        state["log_scale"] = torch.tensor([config.scale], device=device).log()
+        state["scale_sums"] = optim.new_accumulator(1, device=device)
+    return state

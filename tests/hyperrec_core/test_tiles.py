@@ -1,0 +1,111 @@
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hyperrec_core import tiles
+from hyperrec_core.histories import Histories
+from tests.hyperrec_core.test_histories import histories_rows, table
+
+
+def epoch(histories, seed=0, **settings):
+    wanted = {"batch_size": 7, "lags": 4, "per_history": 99, "negatives": 5, "items": 10} | settings
+    return list(tiles.epoch(histories, np.random.default_rng(seed), **wanted))
+
+
+def unpacked(batch):
+    """(user, label, history newest first) of every example, read from the tiles one by one."""
+    places = batch.ends.shape[1]
+    found = []
+    for label, context in zip(batch.labels.tolist(), batch.context.tolist(), strict=True):
+        tile, place = divmod(int(batch.slots[context]), places)
+        end, length = int(batch.ends[tile, place]), int(batch.lengths[tile, place])
+        history = batch.items[tile, end - length : end].tolist()[::-1]
+        found.append((int(batch.users[context]), label, tuple(history)))
+    return found
+
+
+def expected(histories, lags):
+    batch = histories.batch(np.arange(len(histories)), lags=lags)
+    ends = [*batch.offsets.tolist()[1:], len(batch.index)]
+    spans = list(zip(batch.offsets.tolist(), ends, strict=True))
+    for label, context in zip(batch.labels.tolist(), batch.context.tolist(), strict=True):
+        start, end = spans[context]
+        yield int(batch.users[context]), label, tuple(batch.index.tolist()[start:end])
+
+
+@given(histories_rows(), st.integers(1, 9), st.integers(1, 40), st.integers(0, 9))
+def test_an_epoch_holds_every_example_once_with_its_history(rows, lags, batch_size, seed):
+    histories = Histories.from_tables([table(rows)], items=10)
+    if not len(histories):
+        return
+    batches = epoch(histories, seed, lags=lags, batch_size=batch_size)
+    found = [example for batch in batches for example in unpacked(batch)]
+    assert sorted(found) == sorted(expected(histories, lags))
+    assert len(found) == tiles.size(histories, per_history=99)
+
+
+@given(histories_rows(), st.integers(1, 3))
+def test_no_more_than_the_bound_of_the_labels_that_share_a_history(rows, bound):
+    histories = Histories.from_tables([table(rows)], items=10)
+    if not len(histories):
+        return
+    batches = epoch(histories, per_history=bound)
+    found = [example for batch in batches for example in unpacked(batch)]
+    _, available = np.unique(histories.ends, return_counts=True)
+    assert len(found) == np.minimum(available, bound).sum()
+    assert len(found) == tiles.size(histories, per_history=bound)
+
+
+@given(histories_rows())
+def test_what_a_user_has_interacted_with_is_no_negative(rows):
+    histories = Histories.from_tables([table(rows)], items=10)
+    if not len(histories):
+        return
+    for batch in epoch(histories, negatives=12):  # of 10 items: some are drawn twice
+        for context, user in enumerate(batch.users.tolist()):
+            start, stop = histories.offsets[user], histories.offsets[user + 1]
+            own = set(histories.items[start:stop].tolist())
+            assert batch.seen[context].tolist() == [n in own for n in batch.negatives.tolist()]
+
+
+def test_long_rows_are_cut_and_the_cuts_move():
+    rng = np.random.default_rng(1)
+    items = rng.integers(0, 10, 500).tolist()
+    rows = [("u", items, list(range(500)), [False] + [True] * 499)]
+    histories = Histories.from_tables([table(rows)], items=10)
+    one, other = (epoch(histories, seed, lags=20, batch_size=64) for seed in (1, 2))
+    assert sorted(sum(map(unpacked, one), [])) == sorted(sum(map(unpacked, other), []))
+    assert max(b.items.shape[1] for b in one) < tiles.SEGMENT + 20 + 32
+    assert {frozenset(unpacked(b)) for b in one} != {frozenset(unpacked(b)) for b in other}
+
+
+def test_equal_seeds_give_equal_epochs():
+    rng = np.random.default_rng(1)
+    rows = [
+        (f"u{n:03d}", rng.integers(0, 10, 9).tolist(), list(range(9)), [False] + [True] * 8)
+        for n in range(40)
+    ]
+    histories = Histories.from_tables([table(rows)], items=10)
+    one, again, other = epoch(histories, 3), epoch(histories, 3), epoch(histories, 4)
+    assert [unpacked(b) for b in one] == [unpacked(b) for b in again]
+    assert [b.negatives.tolist() for b in one] == [b.negatives.tolist() for b in again]
+    assert [unpacked(b) for b in one] != [unpacked(b) for b in other]
+
+
+def test_a_batch_is_about_as_large_as_asked():
+    rows = [(f"u{n:03d}", [1, 2, 3], [1, 2, 3], [False, True, True]) for n in range(100)]
+    histories = Histories.from_tables([table(rows)], items=10)
+    sizes = [len(batch) for batch in epoch(histories, batch_size=20)]
+    assert sum(sizes) == 200
+    assert all(19 <= size <= 21 for size in sizes[:-1])
+
+
+@pytest.mark.parametrize("events", [True, False])
+def test_event_types_lie_beside_their_items(events):
+    rows = table([("a", [1, 2, 3], [1, 2, 3], [False, True, True])])
+    if events:
+        rows = rows.append_column("events", pa.array([[4, 5, 0]], pa.list_(pa.int8())))
+    (batch,) = epoch(Histories.from_tables([rows], items=10))
+    assert batch.events is None if not events else batch.events[0, :2].tolist() == [4, 5]
