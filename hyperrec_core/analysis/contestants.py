@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields
 from typing import Any, NamedTuple
 
 import torch
@@ -31,16 +31,10 @@ EVERYTHING = 1 << 40
 
 
 TWINS = ("euclidean", "inner-product")
-"""The hyperboloid's code in flat space: with distances, and with inner products alone."""
-
-_GEOMETRIES = {
-    "hyperboloid": "hyperboloid",
-    "euclidean": "euclidean",
-    "inner-product": "inner_product",
-}
+"""The hyperboloid's code in flat space: with distances, and with inner products."""
 
 
-def one_of(*values: float) -> CategoricalDistribution:
+def one_of(*values: float | str) -> CategoricalDistribution:
     """One of a few values."""
     return CategoricalDistribution(values)
 
@@ -52,19 +46,35 @@ def between(low: float, high: float) -> FloatDistribution:
 
 # --- What is searched, and what is tried first -------------------------------------------------
 
-# Names are those of TrainConfig and its model configuration.
+# Ours: names are those of TrainConfig and its model's configuration.
+FIXED: Mapping[str, Parameters] = {
+    "hyperboloid": {"geometry": "hyperboloid"},
+    "euclidean": {"geometry": "euclidean", "score": "distance"},
+    "inner-product": {"geometry": "inner_product"},
+}
 _OURS: Mapping[str, BaseDistribution] = {
+    "loss": one_of("wmrb", "softmax"),
     "tables": one_of(1, 2),
     "lags": one_of(20, 50, 200),
-    "learning_rate": between(0.02, 0.5),
     "recency": one_of(0.8, 0.9, 0.98, 0.995),
+    "learning_rate": between(0.02, 0.5),
     "negatives": one_of(300, 1000),
 }
-_SPARSE = {"tables": 1, "lags": 50, "recency": 0.98, "negatives": 300}
-_DENSE = {"tables": 2, "lags": 200, "recency": 0.9, "negatives": 1000}
+_SPARSE = {"loss": "softmax", "tables": 1, "lags": 50, "recency": 0.98, "negatives": 300}
+_DENSE = {"loss": "wmrb", "tables": 2, "lags": 200, "recency": 0.9, "negatives": 1000}
 
 SPACES: Mapping[str, Mapping[str, BaseDistribution]] = {
-    "hyperboloid": {**_OURS, "scale": between(10, 300)},
+    "hyperboloid": {
+        **_OURS,
+        "score": one_of("inner_product", "distance"),
+        "scale": between(5, 300),
+    },
+    "euclidean": {
+        **_OURS,
+        "score": one_of("distance", "squared_distance"),
+        "scale": between(0.5, 30),
+    },
+    "inner-product": {**_OURS, "scale": between(1, 100)},
     "als": {
         "factors": one_of(32, 64, 128),
         "regularization": between(0.01, 100),
@@ -84,8 +94,16 @@ SPACES: Mapping[str, Mapping[str, BaseDistribution]] = {
 
 STARTS: Mapping[str, tuple[Parameters, ...]] = {
     "hyperboloid": (
-        {**_DENSE, "learning_rate": 0.15, "scale": 100.0},
-        {**_SPARSE, "learning_rate": 0.15, "scale": 30.0},
+        {**_DENSE, "learning_rate": 0.15, "score": "inner_product", "scale": 100.0},
+        {**_SPARSE, "learning_rate": 0.1, "score": "distance", "scale": 20.0},
+    ),
+    "euclidean": (
+        {**_DENSE, "learning_rate": 0.3, "score": "distance", "scale": 2.0},
+        {**_SPARSE, "learning_rate": 0.3, "score": "distance", "scale": 2.0},
+    ),
+    "inner-product": (
+        {**_DENSE, "learning_rate": 0.2, "scale": 10.0},
+        {**_SPARSE, "learning_rate": 0.2, "scale": 10.0},
     ),
     "als": (
         {"factors": 64, "regularization": 0.01, "alpha": 1.0, "iterations": 20},
@@ -146,7 +164,7 @@ class Contestant:
         title: as in the table.
         fit: from parameters and the fit's input.
         has_seed: whether its result depends on a seed.
-        has_epochs: whether trials run fewer epochs than the races.
+        has_epochs: whether it is fitted in passes, of which a trial may have fewer.
         version: of the code, in so far as it changes results.
     """
 
@@ -178,30 +196,30 @@ def identity(name: str) -> Parameters:
         "space": space,
         "starts": STARTS[name],
     }
-    if contestant.has_epochs:
-        identity["defaults"] = asdict(_config(name))
+    if name in FIXED:
+        # Defaults count too: the first start names what is searched alone.
+        identity["defaults"] = asdict(_config(name, STARTS[name][0], epochs=1))
     return identity
 
 
-def words(distribution: BaseDistribution) -> str:
-    """What is searched, for a person: a range, or the choices."""
-    if isinstance(distribution, CategoricalDistribution):
-        return "{" + ", ".join(f"{choice:g}" for choice in distribution.choices) + "}"
-    low, high = distribution._asdict()["low"], distribution._asdict()["high"]
-    return f"{low:g} to {high:g} (log)"
+def words(value: object) -> str:
+    """A searched range, the choices, or a value, for a person."""
+    if isinstance(value, CategoricalDistribution):
+        return "{" + ", ".join(map(words, value.choices)) + "}"
+    if isinstance(value, BaseDistribution):
+        low, high = value._asdict()["low"], value._asdict()["high"]
+        return f"{low:g} to {high:g} (log)"
+    return f"{value:g}" if isinstance(value, int | float) else str(value)
 
 
-def _config(name: str, parameters: Parameters | None = None, epochs: int = 1) -> Any:
-    """The training configuration: the model's defaults under the parameters by field name."""
-    parameters = parameters or {}
-    base = training.TrainConfig()
-    model = ModelConfig()
-    own = {field.name for field in fields(model)}
-    return replace(
-        base,
-        model=replace(model, **{k: v for k, v in parameters.items() if k in own}),
+def _config(name: str, parameters: Parameters, epochs: int) -> training.TrainConfig:
+    """The training configuration: defaults, under what is fixed, under the parameters."""
+    parameters = FIXED[name] | parameters
+    of_model = {field.name for field in fields(ModelConfig)}
+    return training.TrainConfig(
+        model=ModelConfig(**{k: v for k, v in parameters.items() if k in of_model}),
         epochs=epochs,
-        **{k: v for k, v in parameters.items() if k not in own},
+        **{k: v for k, v in parameters.items() if k not in of_model},
     )
 
 
@@ -236,6 +254,10 @@ def _peer(make: Callable[..., Scorer], *, has_seed: bool) -> Callable[[Parameter
 
 CONTESTANTS: Mapping[str, Contestant] = {
     "hyperboloid": Contestant("hyperboloid", _ours("hyperboloid"), has_seed=True, has_epochs=True),
+    "euclidean": Contestant("Euclidean twin", _ours("euclidean"), has_seed=True, has_epochs=True),
+    "inner-product": Contestant(
+        "inner-product twin", _ours("inner-product"), has_seed=True, has_epochs=True
+    ),
     "als": Contestant("ALS", _peer(peers.als, has_seed=True), has_seed=True),
     "bpr": Contestant("BPR", _peer(peers.bpr, has_seed=True), has_seed=True),
     "ease": Contestant("EASE", _peer(peers.ease, has_seed=False), has_seed=False),

@@ -16,15 +16,12 @@ import hashlib
 import json
 import logging
 import math
-import os
-import platform
 import time
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from functools import lru_cache
-from importlib import metadata
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -38,6 +35,7 @@ from hyperrec_core.analysis import contestants
 from hyperrec_core.analysis.contestants import CONTESTANTS, Effort, OutOfTimeError, Parameters
 from hyperrec_core.analysis.datasets import Split, leave_last_out, load
 from hyperrec_core.analysis.peers import PeerError
+from hyperrec_core.analysis.provenance import hardware, versions
 from hyperrec_core.evaluate import evaluate
 from hyperrec_core.fit import TrainingError
 from hyperrec_core.ranks import to_parquet
@@ -51,7 +49,12 @@ NEGATIVES = 100
 _VERSION = 1  # of the protocol: a change of results that no other part of the key tells
 _SPLIT_SEED = 1
 _CANDIDATES_SEED = 7
-_TUNING_LABELS = 5000
+TUNING_LABELS = 5000
+"""Validation labels that judge a trial, at most."""
+
+# A process's first fit loads code for a second or so: one that is no longer than this is timed
+# again, or the first model of a process would be held for slow and given fewer epochs a trial.
+_WARM_UP = 5.0
 
 
 @dataclass(frozen=True)
@@ -61,15 +64,17 @@ class Budget:
     Attributes:
         trials: settings tried, at most.
         tuning_seconds: after which no trial begins and, once one has succeeded, none goes on.
-        trial_epochs: of a trial, for models that have epochs.
-        fit_seconds: a race's epochs are as many as fit in it, at the best trial's speed.
+        trial_epochs: of a trial, at least, for models that have epochs; where all trials fit in
+            the time with more, they have more, up to `epochs`.
+        fit_seconds: a race's epochs are as many as fit in it, at the best trial's speed, and no
+            fewer than a trial's.
         epochs: of a race, at most.
         seeds: races of a model whose result depends on a seed; the others have one.
     """
 
     trials: int = 12
     tuning_seconds: float = 60.0
-    trial_epochs: int = 4
+    trial_epochs: int = 3
     fit_seconds: float = 60.0
     epochs: int = 30
     seeds: int = 3
@@ -90,6 +95,26 @@ class Trial:
 
 
 @dataclass(frozen=True)
+class Tuning:
+    """The trials so far, the epochs of each, and what finding out how many those are took."""
+
+    epochs: int
+    probe_seconds: float
+    trials: Sequence[Trial] = ()
+
+    @property
+    def seconds(self) -> float:
+        """Spent so far."""
+        return self.probe_seconds + sum(trial.seconds for trial in self.trials)
+
+    @property
+    def best(self) -> Trial | None:
+        """The trial that ranked validation best; None where none succeeded."""
+        done = [trial for trial in self.trials if trial.ndcg_at_10 is not None]
+        return max(done, key=lambda trial: trial.ndcg_at_10 or 0.0, default=None)
+
+
+@dataclass(frozen=True)
 class Contest:
     """A model on a data set under a budget, and where its results lie."""
 
@@ -106,7 +131,7 @@ class Contest:
         decides = [
             contestants.identity(self.model),
             settings,
-            [_VERSION, _SPLIT_SEED, _CANDIDATES_SEED, NEGATIVES, _TUNING_LABELS],
+            [_VERSION, _SPLIT_SEED, _CANDIDATES_SEED, NEGATIVES, TUNING_LABELS],
         ]
         key = hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()[:8]
         return self.cells / self.dataset / f"{self.model}-{key}"
@@ -116,17 +141,14 @@ class Contest:
         """Of the races."""
         return range(1, 1 + (self.budget.seeds if CONTESTANTS[self.model].has_seed else 1))
 
-    def trials(self) -> list[Trial]:
-        """The trials so far."""
+    def tuning(self) -> Tuning | None:
+        """What tuning did so far; None before it began."""
         path = self.folder / "tuning.json"
         if not path.is_file():
-            return []
-        return [Trial(**trial) for trial in json.loads(path.read_text("utf-8"))]
-
-    def best(self) -> Trial | None:
-        """The trial that ranked validation best; None where none succeeded."""
-        done = [trial for trial in self.trials() if trial.ndcg_at_10 is not None]
-        return max(done, key=lambda trial: trial.ndcg_at_10 or 0.0, default=None)
+            return None
+        record = json.loads(path.read_text("utf-8"))
+        trials = [Trial(**trial) for trial in record.pop("trials")]
+        return Tuning(**record, trials=trials)
 
     def races(self) -> list[dict[str, Any]]:
         """The record of each finished race, by seed."""
@@ -173,55 +195,79 @@ def hold(contest: Contest) -> str:
     if missing:
         split = _split(contest.dataset, contest.data)
         contest.folder.mkdir(parents=True, exist_ok=True)
-        _tune(contest, split)
-        if (best := contest.best()) is None:
-            return f"{words}: {contest.trials()[0].problem}"
+        tuning = _tune(contest, split)
+        if tuning.best is None:
+            return f"{words}: {tuning.trials[0].problem}"
         for seed in contest.seeds:
             if not (contest.folder / f"seed-{seed}.json").is_file():
-                _race(contest, split, best, seed)
+                _race(contest, split, tuning, tuning.best, seed)
     races = contest.races()
     ndcg = np.mean([race["metrics"]["ndcg_at_10"] for race in races])
     seconds = np.mean([race["fit_seconds"] for race in races])
-    return (
-        f"{words}: NDCG@10 {ndcg:.4f}, {len(contest.trials())} trials, "
-        f"{len(races)} x {seconds:.1f} s" + ("" if missing else " (cached)")
+    return f"{words}: NDCG@10 {ndcg:.4f}, {len(races)} x {seconds:.1f} s" + (
+        "" if missing else " (cached)"
     )
 
 
-def _tune(contest: Contest, split: Split) -> None:
+def _tune(contest: Contest, split: Split) -> Tuning:
     """Try settings until the budget is spent, keeping each trial as it ends."""
-    budget, labels = contest.budget, len(split.validation)
-    chosen = np.random.default_rng(_CANDIDATES_SEED).permutation(labels)[:_TUNING_LABELS]
-    done = contest.trials()
+    budget = contest.budget
+    tuning = contest.tuning() or Tuning(*_trial_epochs(contest, split))
     # A model without parameters is judged once, so that its trial is there like any other's.
     wanted = budget.trials if contestants.SPACES[contest.model] else 1
-    while len(done) < wanted:
-        left = budget.tuning_seconds - sum(trial.seconds for trial in done)
-        if left <= 0 and done:
-            return
-        parameters = _propose(contest.model, done)
-        succeeded = any(trial.ndcg_at_10 is not None for trial in done)
+    while len(tuning.trials) < wanted:
+        left = budget.tuning_seconds - tuning.seconds
+        if left <= 0 and tuning.trials:
+            break
+        # Something must succeed, however long it takes.
+        seconds = math.inf if tuning.best is None else left
+        trial = _try(contest, split, _propose(contest.model, tuning.trials), tuning.epochs, seconds)
+        tuning = replace(tuning, trials=[*tuning.trials, trial])
+        _write(contest.folder / "tuning.json", asdict(tuning))
+    return tuning
+
+
+def _trial_epochs(contest: Contest, split: Split) -> tuple[int, float]:
+    """Epochs of each trial, by the speed of a single one, and the seconds that it took."""
+    if not CONTESTANTS[contest.model].has_epochs:
+        return 0, 0.0
+    budget, first = contest.budget, _propose(contest.model, [])
+    spent = seconds = 0.0
+    for _ in range(2):
         started = time.monotonic()
-        effort = Effort(budget.trial_epochs, started + left if succeeded else math.inf)
-        value = problem = None
-        fitted_at = started
-        try:
-            fitted = contestants.fit(contest.model, split, parameters, seed=0, effort=effort)
-            fitted_at = time.monotonic()
-            value = evaluate(
-                fitted.scorer,
-                split.validation,
-                items=split.items,
-                lags=fitted.lags,
-                negatives=NEGATIVES,
-                seed=_CANDIDATES_SEED,
-                examples=np.sort(chosen),
-            ).ndcg_at_10
-        except (OutOfTimeError, PeerError, TrainingError) as error:
-            problem = str(error)
-        seconds = time.monotonic() - started
-        done.append(Trial(parameters, value, seconds, fitted_at - started, problem))
-        _write(contest.folder / "tuning.json", [asdict(trial) for trial in done])
+        contestants.fit(contest.model, split, first, seed=0, effort=Effort(1, math.inf))
+        seconds = max(time.monotonic() - started, 1e-3)
+        spent += seconds
+        if seconds > _WARM_UP:
+            break
+    fitting = int((budget.tuning_seconds - spent) / budget.trials / seconds)
+    return min(budget.epochs, max(budget.trial_epochs, fitting)), spent
+
+
+def _try(
+    contest: Contest, split: Split, parameters: Parameters, epochs: int, seconds: float
+) -> Trial:
+    """Fit a setting, for so many seconds at most, and judge it on validation."""
+    labels = len(split.validation)
+    chosen = np.random.default_rng(_CANDIDATES_SEED).permutation(labels)[:TUNING_LABELS]
+    value = problem = None
+    started = fitted_at = time.monotonic()
+    try:
+        effort = Effort(epochs, started + seconds)
+        fitted = contestants.fit(contest.model, split, parameters, seed=0, effort=effort)
+        fitted_at = time.monotonic()
+        value = evaluate(
+            fitted.scorer,
+            split.validation,
+            items=split.items,
+            lags=fitted.lags,
+            negatives=NEGATIVES,
+            seed=_CANDIDATES_SEED,
+            examples=np.sort(chosen),
+        ).ndcg_at_10
+    except (OutOfTimeError, PeerError, TrainingError) as error:
+        problem = str(error)
+    return Trial(parameters, value, time.monotonic() - started, fitted_at - started, problem)
 
 
 def _propose(model: str, done: Sequence[Trial]) -> Parameters:
@@ -244,11 +290,11 @@ def _propose(model: str, done: Sequence[Trial]) -> Parameters:
     return dict(study.ask(space).params)
 
 
-def _race(contest: Contest, split: Split, best: Trial, seed: int) -> None:
+def _race(contest: Contest, split: Split, tuning: Tuning, best: Trial, seed: int) -> None:
     """Fit with the best trial's parameters and judge on test."""
     budget = contest.budget
-    epochs = int(budget.fit_seconds * budget.trial_epochs / max(best.fit_seconds, 1e-3))
-    epochs = min(budget.epochs, max(budget.trial_epochs, epochs))
+    epochs = int(budget.fit_seconds * tuning.epochs / max(best.fit_seconds, 1e-3))
+    epochs = min(budget.epochs, max(tuning.epochs, epochs))
     started = time.monotonic()
     fitted = contestants.fit(
         contest.model, split, best.parameters, seed=seed, effort=Effort(epochs, math.inf)
@@ -269,7 +315,7 @@ def _race(contest: Contest, split: Split, best: Trial, seed: int) -> None:
         "model": contest.model,
         "seed": seed,
         "parameters": best.parameters,
-        "epochs": epochs if CONTESTANTS[contest.model].has_epochs else None,
+        "epochs": epochs or None,
         "fit_seconds": fitted_at - started,
         "evaluate_seconds": time.monotonic() - fitted_at,
         "coverage_at_10": ranks.coverage_at_10,
@@ -283,23 +329,6 @@ def _race(contest: Contest, split: Split, best: Trial, seed: int) -> None:
         to_parquet(ranks, user_ids=split.test.user_ids, item_ids=split.item_ids.to_pylist())
     )
     _write(stem.with_suffix(".json"), record)
-
-
-def versions() -> dict[str, str]:
-    """Of the packages that do the arithmetic."""
-    packages = ("hyperrec", "torch", "numpy", "scipy", "implicit", "optuna")
-    return {"python": platform.python_version(), **{p: metadata.version(p) for p in packages}}
-
-
-def hardware() -> str:
-    """The processor and how many cores of it there are."""
-    name = platform.processor() or platform.machine()
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.is_file():
-        lines = cpuinfo.read_text("utf-8").splitlines()
-        named = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-        name = named[0] if named else name
-    return f"{name}, {os.cpu_count()} cores"
 
 
 # A worker goes through one set's contests before the next one's.

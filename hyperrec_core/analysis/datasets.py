@@ -138,8 +138,8 @@ class Split:
         return len(self.counts)
 
 
-def load(name: str, folder: Path) -> Interactions:
-    """Read one data set, each event once.
+def find(name: str, folder: Path) -> Path:
+    """The interactions of a data set.
 
     Args:
         name: one of `NAMES`.
@@ -156,6 +156,20 @@ def load(name: str, folder: Path) -> Interactions:
             f"{path} is not there: put the data set there, or name another folder of data sets "
             "with HYPERREC_DATASETS."
         )
+    return path
+
+
+def load(name: str, folder: Path) -> Interactions:
+    """Read one data set, each event once.
+
+    Args:
+        name: one of `NAMES`.
+        folder: the folder that holds the sets' folders.
+
+    Raises:
+        DatasetError: the name is unknown, or the file is not there.
+    """
+    path = find(name, folder)
     source = _SOURCES[name]
     time = {"shuffled": None, "position": "position"}.get(source.order, source.time)
     columns = ["user_id", "item_id", *([time] if time else [])]

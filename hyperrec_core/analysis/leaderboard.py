@@ -9,6 +9,7 @@ from pathlib import Path
 from hyperrec_core.analysis import standings
 from hyperrec_core.analysis.contestants import CONTESTANTS
 from hyperrec_core.analysis.contests import Budget, Contest, run_contests
+from hyperrec_core.analysis.datasets import find
 from hyperrec_core.analysis.report import Report
 
 log = logging.getLogger(__name__)
@@ -59,9 +60,13 @@ def run(
         DatasetError: a data set is not known or not there.
     """
     budget = budget or (QUICK_BUDGET if quick else Budget())
+    chosen = datasets or (QUICK if quick else FULL)
+    for dataset in chosen:
+        # Found missing now, not after an hour of the others.
+        find(dataset, data)
     contests = [
         Contest(dataset, model, budget, data, to / "cells")
-        for dataset in datasets or (QUICK if quick else FULL)
+        for dataset in chosen
         for model in CONTESTANTS
     ]
     most = sum(budget.tuning_seconds + budget.fit_seconds * len(c.seeds) for c in contests)

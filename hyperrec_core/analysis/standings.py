@@ -14,7 +14,7 @@ from pathlib import Path
 
 from hyperrec_core.analysis import contestants
 from hyperrec_core.analysis.contestants import CONTESTANTS
-from hyperrec_core.analysis.contests import NEGATIVES, REPEATS, Contest
+from hyperrec_core.analysis.contests import NEGATIVES, REPEATS, TUNING_LABELS, Contest
 from hyperrec_core.analysis.report import Cell, Report, write_csv
 from hyperrec_core.compare import Difference, Estimate, compare, estimates
 from hyperrec_core.ranks import Ranks, read_pair
@@ -89,9 +89,9 @@ def tabulate(contests: Sequence[Contest], to: Path) -> Report:
         pairs += _pairs(dataset, results)
         text += ["", f"### {dataset}", "", *_section(dataset, results)]
         text += [
-            f"\n{CONTESTANTS[contest.model].title}: {contest.trials()[0].problem}"
+            f"\n{CONTESTANTS[contest.model].title}: {tuning.trials[0].problem}"
             for contest in ours
-            if contest.best() is None and contest.trials()
+            if (tuning := contest.tuning()) and tuning.trials and tuning.best is None
         ]
     columns = ["data", "model", *(f"{t}{w}" for t in METRICS.values() for w in ("", " low", " high",
                " seeds' spread")), "coverage@10", "seeds", "epochs", "seconds a fit", "trials",
@@ -153,7 +153,7 @@ def _results(contests: Sequence[Contest]) -> list[_Result]:
 
 
 def _row(result: _Result) -> list[Cell]:
-    races, trials = result.contest.races(), result.contest.trials()
+    races, tuning = result.contest.races(), result.contest.tuning()
     numbers: list[Cell] = []
     for metric in METRICS:
         found = result.estimates[metric]
@@ -166,8 +166,8 @@ def _row(result: _Result) -> list[Cell]:
         len(races),
         races[0]["epochs"],
         sum(race["fit_seconds"] for race in races) / len(races),
-        len(trials),
-        sum(trial.seconds for trial in trials),
+        len(tuning.trials) if tuning else None,
+        tuning.seconds if tuning else None,
     ]
 
 
@@ -210,7 +210,9 @@ def _work(contest: Contest) -> str:
     races = contest.races()
     seconds = sum(race["fit_seconds"] for race in races) / len(races)
     epochs = f", {races[0]['epochs']} epochs" if races[0]["epochs"] else ""
-    trials = f"; {len(contest.trials())} trials" if contestants.SPACES[contest.model] else ""
+    tuning = contest.tuning()
+    searched = tuning and contestants.SPACES[contest.model]
+    trials = f"; {len(tuning.trials)} trials" if tuning and searched else ""
     return f"{seconds:.1f} s{epochs}{trials}"
 
 
@@ -260,11 +262,12 @@ def _notes(contests: Sequence[Contest]) -> list[str]:
         f"one thread a model; {'; '.join(versions)}."
         if races
         else "Nothing has been measured.",
-        f"Tuning: the same for every model and set, on at most 5,000 validation labels (NDCG@10 "
-        f"among {NEGATIVES} negatives): up to {budget.trials} trials in up to "
+        f"Tuning: the same for every model and set, on at most {TUNING_LABELS:,} validation labels "
+        f"(NDCG@10 among {NEGATIVES} negatives): up to {budget.trials} trials in up to "
         f"{budget.tuning_seconds:g} s, the first ones the model's own starting points (below), "
-        f"the others chosen by optuna's TPE; {budget.trial_epochs} epochs a trial where a model "
-        "has epochs. A trial that runs past the limit is given up.",
+        f"the others chosen by optuna's TPE. Where a model has epochs, a trial has at least "
+        f"{budget.trial_epochs}, and more where all trials fit in the time. A trial that runs past "
+        "the limit is given up.",
         f"Races: the best trial's parameters, as many epochs as fit in {budget.fit_seconds:g} s at "
         f"most {budget.epochs}, keeping the epoch that validates best; "
         f"{budget.seeds} seeds (1 for a model without randomness). Fitted on train "
@@ -279,7 +282,7 @@ def _notes(contests: Sequence[Contest]) -> list[str]:
         if space := contestants.SPACES[name]:
             searched = "; ".join(f"{key} {contestants.words(d)}" for key, d in space.items())
             starts = " / ".join(
-                ", ".join(f"{k} {v:g}" for k, v in start.items())
+                ", ".join(f"{key} {contestants.words(value)}" for key, value in start.items())
                 for start in contestants.STARTS[name]
             )
             notes.append(

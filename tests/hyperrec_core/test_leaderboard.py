@@ -16,8 +16,8 @@ import pytest
 
 from hyperrec_core.analysis import contestants, contests, leaderboard, peers, standings
 from hyperrec_core.analysis.contestants import CONTESTANTS, SPACES, STARTS, Effort
-from hyperrec_core.analysis.contests import Budget, Contest, hold
-from hyperrec_core.analysis.datasets import Split, leave_last_out, load
+from hyperrec_core.analysis.contests import Budget, Contest, Trial, hold
+from hyperrec_core.analysis.datasets import DatasetError, Split, leave_last_out, load
 from hyperrec_core.fit import TrainingError
 
 SMALL = Budget(trials=4, tuning_seconds=1e6, trial_epochs=1, fit_seconds=1e6, epochs=2, seeds=2)
@@ -50,6 +50,12 @@ def no_split_of_another_test() -> Iterator[None]:
 @pytest.fixture
 def contest(data: Path, tmp_path: Path) -> Contest:
     return Contest("ml-100k", "item-knn", SMALL, data, tmp_path / "cells")
+
+
+def trials(contest: Contest) -> list[Trial]:
+    tuning = contest.tuning()
+    assert tuning is not None
+    return list(tuning.trials)
 
 
 Fits = list[tuple[dict[str, Any], int]]
@@ -100,7 +106,7 @@ def test_a_stopped_run_goes_on_as_it_would_have(
 ) -> None:
     undisturbed = replace(contest, cells=tmp_path / "undisturbed")
     hold(undisturbed)
-    expected, done = undisturbed.trials(), len(fits)
+    expected, done = trials(undisturbed), len(fits)
 
     real, calls = contests.evaluate, 0
 
@@ -117,7 +123,7 @@ def test_a_stopped_run_goes_on_as_it_would_have(
     hold(contest)
     # One fit more than undisturbed: the one that was cut off.
     assert len(fits) - done == done + 1
-    found = contest.trials()
+    found = trials(contest)
     assert [(t.parameters, t.ndcg_at_10) for t in found] == [
         (t.parameters, t.ndcg_at_10) for t in expected
     ]
@@ -156,7 +162,7 @@ def test_validation_chooses_and_test_is_ranked_once_a_race(
     monkeypatch.setattr(contests, "evaluate", evaluate)
     hold(contest)
     assert judged == ["validation"] * SMALL.trials + ["test"]
-    best = max(contest.trials(), key=lambda trial: trial.ndcg_at_10 or 0)
+    best = max(trials(contest), key=lambda trial: trial.ndcg_at_10 or 0)
     assert contest.races()[0]["parameters"] == best.parameters
 
 
@@ -182,34 +188,77 @@ def test_tuning_ends_with_its_time_and_a_late_trial_is_given_up(
     clock(monkeypatch, seconds_a_fit=10.0)
     contest = replace(contest, budget=replace(SMALL, tuning_seconds=25.0))
     hold(contest)
-    assert [trial.ndcg_at_10 is None for trial in contest.trials()] == [False, False, True]
+    assert [trial.ndcg_at_10 is None for trial in trials(contest)] == [False, False, True]
     assert contest.races()
 
 
 def test_a_slow_model_has_one_trial(contest: Contest, monkeypatch: pytest.MonkeyPatch) -> None:
     clock(monkeypatch, seconds_a_fit=100.0)
-    hold(replace(contest, budget=replace(SMALL, tuning_seconds=25.0)))
-    assert len(replace(contest, budget=replace(SMALL, tuning_seconds=25.0)).trials()) == 1
+    contest = replace(contest, budget=replace(SMALL, tuning_seconds=25.0))
+    hold(contest)
+    assert len(trials(contest)) == 1
 
 
-def test_a_race_has_as_many_epochs_as_fit_in_its_time(
+def test_the_first_fit_of_a_process_is_not_taken_for_slow(
     contest: Contest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    clock(monkeypatch, seconds_a_fit=10.0)
-    efforts = []
+    now, efforts = 0.0, []
     real = contestants.fit
 
     def fit(*args: Any, effort: Effort, **settings: Any) -> Any:
+        nonlocal now
+        now += effort.epochs + (0 if efforts else 3)
         efforts.append(effort.epochs)
         return real(*args, effort=effort, **settings)
 
+    epochal = replace(CONTESTANTS["item-knn"], has_epochs=True)
+    monkeypatch.setattr(contests, "CONTESTANTS", {**CONTESTANTS, "item-knn": epochal})
+    monkeypatch.setattr(contests.time, "monotonic", lambda: now)
     monkeypatch.setattr(contestants, "fit", fit)
-    budget = Budget(trials=1, trial_epochs=4, fit_seconds=60.0, epochs=30, seeds=1)
-    # Four epochs take 10 s, so 60 s are 24 epochs; 600 s would be 240, and 30 are the most.
+    hold(replace(contest, budget=replace(SMALL, trials=2, tuning_seconds=45.0, epochs=50)))
+    # 5 of 45 s are gone after the probes, and each of two trials has 20 epochs of 1 s.
+    assert efforts[:4] == [1, 1, 20, 20]
+
+
+@pytest.mark.parametrize(
+    ("tuning_seconds", "fit_seconds", "trial", "race"),
+    [
+        # An epoch takes 10 s, and two trials share the rest of the time after the probe.
+        (70.0, 45.0, 3, 4),
+        (130.0, 45.0, 6, 6),
+        (20.0, 10.0, 2, 2),
+        (1000.0, 1000.0, 8, 8),
+    ],
+)
+def test_epochs_are_as_many_as_fit_in_the_time(
+    contest: Contest,
+    monkeypatch: pytest.MonkeyPatch,
+    tuning_seconds: float,
+    fit_seconds: float,
+    trial: int,
+    race: int,
+) -> None:
+    now, efforts = 0.0, []
+    real = contestants.fit
+
+    def fit(*args: Any, effort: Effort, **settings: Any) -> Any:
+        nonlocal now
+        now += 10.0 * effort.epochs
+        efforts.append(effort.epochs)
+        return real(*args, effort=effort, **settings)
+
+    epochal = replace(CONTESTANTS["item-knn"], has_epochs=True)
+    monkeypatch.setattr(contests, "CONTESTANTS", {**CONTESTANTS, "item-knn": epochal})
+    monkeypatch.setattr(contests.time, "monotonic", lambda: now)
+    monkeypatch.setattr(contestants, "fit", fit)
+    budget = Budget(
+        trials=2, tuning_seconds=tuning_seconds, trial_epochs=2, fit_seconds=fit_seconds,
+        epochs=8, seeds=1,
+    )  # fmt: skip
     hold(replace(contest, budget=budget))
-    hold(replace(contest, budget=replace(budget, fit_seconds=600.0)))
-    hold(replace(contest, budget=replace(budget, fit_seconds=1.0)))
-    assert efforts == [4, 24, 4, 30, 4, 4]
+    assert efforts[0] == 1
+    assert set(efforts[1:-1]) == {trial}
+    assert efforts[-1] == race
 
 
 def test_a_refusal_is_told_and_kept(
@@ -237,7 +286,7 @@ def test_a_trial_that_diverges_is_not_chosen(
 
     monkeypatch.setattr(contestants, "fit", fit)
     hold(contest)
-    assert contest.trials()[0].problem == "The loss is nan."
+    assert trials(contest)[0].problem == "The loss is nan."
     assert contest.races()[0]["parameters"] != STARTS["item-knn"][0]
 
 
@@ -269,6 +318,12 @@ def test_a_run_in_processes_writes_tables_and_the_readme(data: Path, tmp_path: P
     assert "stale" not in text
     assert "hyperboloid searches" in text
     assert "torch 2" in text
+
+
+def test_a_set_that_lacks_is_told_before_anything_is_held(data: Path, tmp_path: Path) -> None:
+    with pytest.raises(DatasetError, match="ml-1m"):
+        leaderboard.run(data, tmp_path, datasets=["ml-100k", "ml-1m"], budget=SMALL)
+    assert not list(tmp_path.iterdir())
 
 
 def test_published_figures_stand_beside_ours(contest: Contest, tmp_path: Path) -> None:
