@@ -5,9 +5,8 @@ from __future__ import annotations
 import importlib
 import logging
 import os
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.box import SIMPLE_HEAD
@@ -24,24 +23,18 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class _Reproduction:
-    """A name, and the module whose `reproduce(data, to)` makes it."""
-
-    name: str
-    module: str
-    what: str
-
-
-# Modules by name: they import SciPy, matplotlib and the rivals' packages, which a listing need not.
-_REPRODUCTIONS = (
-    _Reproduction("table1", "table1", "users, items, density and power-law fit of every data set"),
-    _Reproduction("figure4", "figure4", "Einstein midpoint against Fréchet mean"),
-    _Reproduction("figure5", "figure5", "three simulations: groups part, a shared item centres"),
-    _Reproduction("figure6", "figure6", "distributions of item degrees"),
-    _Reproduction("figure7", "figure7", "Rent the Runway in two dimensions, with some users"),
-    _Reproduction("numerics", "numerics", "errors of the distance in float32 and float64"),
-)
+# Each is a module of hyperrec_core.analysis with `reproduce(data, to)`. By name: they import SciPy,
+# matplotlib and the rivals' packages, which a listing need not.
+_REPRODUCTIONS = {
+    "table1": "users, items, density and power-law fit of every data set",
+    "figure4": "Einstein midpoint against Fréchet mean",
+    "figure5": "three simulations: groups part, a shared item centres",
+    "figure6": "distributions of item degrees",
+    "figure7": "Rent the Runway in two dimensions, with some users",
+    "figure8": "user points against midpoints: accuracy, time and size",
+    "numerics": "errors of the distance in float32 and float64",
+    "leaderboard": "table 2's comparison: every model on every data set, one budget for all",
+}
 
 
 @app.command()
@@ -56,39 +49,55 @@ def reproduce(
     to: Annotated[Path, typer.Option(help="folder to write pictures and tables in")] = Path(
         "reproduced"
     ),
+    quick: Annotated[
+        bool, typer.Option("--quick", help="leaderboard: one seed, three sets, minutes")
+    ] = False,
+    datasets: Annotated[
+        str | None, typer.Option(help="leaderboard: these sets alone, with commas between them")
+    ] = None,
 ) -> None:
     """Draw a figure or compute a table of the paper, with the numbers behind it."""
     if name is None:
         _list()
         return
-    found = next((one for one in _REPRODUCTIONS if one.name == name), None)
-    if found is None:
-        raise UsageError(
-            f"There is no reproduction {name}; there are "
-            f"{', '.join(one.name for one in _REPRODUCTIONS)}."
-        )
+    if name not in _REPRODUCTIONS:
+        raise UsageError(f"There is no reproduction {name}; there are {', '.join(_REPRODUCTIONS)}.")
+    if (quick or datasets) and name != "leaderboard":
+        raise UsageError(f"--quick and --datasets are for leaderboard; leave them out for {name}.")
     try:
         to.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UsageError(f"Cannot write in {to}: {error.strerror}; choose another --to.") from error
-    _show(_make(found, data or _datasets(), to))
-
-
-def _make(reproduction: _Reproduction, data: Path, to: Path) -> Report:
-    try:
-        module = importlib.import_module(f"hyperrec_core.analysis.{reproduction.module}")
-    except ModuleNotFoundError as error:
-        raise UsageError(
-            f"{reproduction.name} needs the package {error.name}: install hyperrec with its extra "
-            "`research`, as `make setup` does."
-        ) from error
+    module = _import(name)
     from hyperrec_core.analysis.datasets import DatasetError  # noqa: PLC0415
 
+    data = data or _datasets()
     try:
-        report: Report = module.reproduce(data, to)
+        if name == "leaderboard":
+            sets = datasets.split(",") if datasets else None
+            # The whole table belongs into the document beside the code, where there is one.
+            readme = Path(str(module.__file__)).with_name("README.md")
+            whole = not quick and sets is None and readme.is_file()
+            report = module.run(
+                data, to, datasets=sets, quick=quick, readme=readme if whole else None
+            )
+        else:
+            report = module.reproduce(data, to)
     except DatasetError as error:
         raise UsageError(str(error)) from error
-    return report
+    _show(report)
+
+
+def _import(name: str) -> Any:
+    try:
+        return importlib.import_module(f"hyperrec_core.analysis.{name}")
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] == "hyperrec_core":
+            raise
+        raise UsageError(
+            f"{name} needs the package {error.name}: install hyperrec with its extra `research`, "
+            "as `make setup` does."
+        ) from error
 
 
 def _datasets() -> Path:
@@ -99,8 +108,8 @@ def _datasets() -> Path:
 
 def _list() -> None:
     table = Table("name", "what")
-    for one in _REPRODUCTIONS:
-        table.add_row(one.name, one.what)
+    for name, what in _REPRODUCTIONS.items():
+        table.add_row(name, what)
     console.print(table)
 
 

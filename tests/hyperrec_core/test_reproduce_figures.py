@@ -10,7 +10,7 @@ import pytest
 import torch
 from matplotlib.image import imread
 
-from hyperrec_core.analysis import figure5, figure6, figure7, report, table1
+from hyperrec_core.analysis import figure5, figure6, figure7, figure8, report, table1
 from hyperrec_core.analysis.datasets import DatasetError, load
 from hyperrec_core.fit import TrainConfig
 from hyperrec_core.geometry import lorentz
@@ -171,6 +171,35 @@ def test_figure_7_writes_what_it_draws(tmp_path: Path, monkeypatch) -> None:
     )  # fmt: skip
     assert centre[1:] == pytest.approx([0, 0], abs=1e-6)
     assert len(read(tmp_path / "new" / "figure7-users.csv")) == 60
+
+
+def test_figure_8_compares_sizes_and_writes_a_curve_for_each_seed(
+    tmp_path: Path, monkeypatch
+) -> None:
+    generator = np.random.default_rng(1)
+    folder = tmp_path / "ml-100k"
+    folder.mkdir()
+    users = np.repeat(np.arange(60), 10)
+    items = generator.integers(0, 20, 600) + 20 * (users % 2)
+    table = {"user_id": [f"u{u}" for u in users], "item_id": [f"i{i}" for i in items]}
+    table["timestamp"] = list(range(600))
+    pq.write_table(pa.table(table), folder / "interactions.parquet")
+    monkeypatch.setattr(figure8, "_SEEDS", (1, 2))
+    monkeypatch.setattr(figure8, "_EPOCHS", 4)
+    made = figure8.reproduce(tmp_path, tmp_path / "new")
+    assert imread(made.files[0]).std() > 0.05
+    symmetric, uniform, learned = made.rows
+    # d = 50; learned weights have one for each of 100 lags.
+    assert symmetric[1] == 50 * (40 + 60)
+    assert uniform[1] == 50 * 40
+    assert learned[1] == 50 * 40 + 100
+    for row in made.rows:
+        low, high = (float(word) for word in str(row[-1]).split(" to "))
+        assert low <= float(row[4]) <= high
+    curves = read(tmp_path / "new" / "figure8-epochs.csv")
+    assert len(curves) == 3 * 2 * 4
+    times = [float(row["training seconds"]) for row in curves[:4]]
+    assert times == sorted(times)
 
 
 def test_a_folder_without_any_set_is_refused(tmp_path: Path) -> None:
