@@ -121,12 +121,12 @@ def evaluate(
         scores = scorer(batch)
         own = scores.gather(1, batch.labels.to(scores.device).unsqueeze(1))
 
-        seen = _marks(histories, starts[part], row_ends[part], items)
+        seen = marks(histories, starts[part], row_ends[part], items)
         drawn = sampling.unseen_items(seen, numbers, size=negatives, seed=seed)
         coin = sampling.uniform(seed, sampling.SAMPLED_TIES, numbers)
         sampled[part] = _sampled_ranks(scores, own, drawn, coin)
 
-        history = _marks(histories, starts[part], ends[part], items)
+        history = marks(histories, starts[part], ends[part], items)
         repeat[part] = history[np.arange(len(labels)), labels]
         left_out = torch.from_numpy(history).to(scores.device) if exclude_seen else None
         coin = sampling.uniform(seed, sampling.FULL_TIES, numbers)
@@ -148,7 +148,7 @@ def evaluate(
     )
 
 
-def _marks(
+def marks(
     histories: Histories, starts: NDArray[np.int64], ends: NDArray[np.int64], items: int
 ) -> NDArray[np.bool_]:
     """Which items stand in the positions from `starts` up to `ends`, [B, items]."""

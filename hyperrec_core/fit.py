@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from hyperrec_core import models, tiles
-from hyperrec_core.evaluate import evaluate, model_scorer
 from hyperrec_core.histories import Histories
+from hyperrec_core.validate import Validation
 
 log = logging.getLogger(__name__)
 
@@ -151,28 +151,26 @@ def fit(
         model = models.build(
             config.model, counts=counts, users=len(train.user_ids), seed=seed, device=device
         )
-        validation = validation.aligned_to(train)
         progress, kept = Progress(), _copy(model.state())
         if resume is not None:
             progress, tensors = resume
             current = {k: v for k, v in tensors.items() if not k.startswith(KEPT)}
             model.load_state(current)
             kept = {k.removeprefix(KEPT): v for k, v in tensors.items() if k.startswith(KEPT)}
-        judged = _sample(len(validation), config.validation_labels, seed)
+        judged = Validation(
+            validation.aligned_to(train),
+            items=items,
+            lags=model.lags,
+            most=config.validation_labels,
+            negatives=config.validation_negatives,
+            seed=seed,
+        )
 
         for number in range(len(progress.epochs) + 1, config.epochs + 1):
             epoch = _epoch(model, train, config, number, items, seed, device, on_batch)
             if len(judged):
-                metrics = evaluate(
-                    model_scorer(model),
-                    validation,
-                    items=items,
-                    lags=model.lags,
-                    negatives=config.validation_negatives,
-                    seed=seed,
-                    examples=judged,
-                )
-                epoch = replace(epoch, hr_at_10=metrics.hr_at_10, ndcg_at_10=metrics.ndcg_at_10)
+                hr, ndcg = judged.judge(model)
+                epoch = replace(epoch, hr_at_10=hr, ndcg_at_10=ndcg)
             progress.epochs.append(epoch)
             if _is_best(progress, epoch):
                 progress.best_epoch, kept = number, _copy(model.state())
@@ -242,13 +240,6 @@ def _is_best(progress: Progress, epoch: Epoch) -> bool:
         return True
     earlier = [e.ndcg_at_10 for e in progress.epochs[:-1] if e.ndcg_at_10 is not None]
     return epoch.ndcg_at_10 > max(earlier, default=-1.0)
-
-
-def _sample(population: int, size: int, seed: int) -> np.ndarray:
-    """Numbers of the validation labels that are ranked: the same after every epoch."""
-    if population <= size:
-        return np.arange(population)
-    return np.sort(np.random.default_rng(seed).choice(population, size, replace=False))
 
 
 def _copy(state: dict[str, Tensor]) -> dict[str, Tensor]:

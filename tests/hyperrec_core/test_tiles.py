@@ -76,7 +76,9 @@ def test_long_rows_are_cut_and_the_cuts_move():
     rows = [("u", items, list(range(500)), [False] + [True] * 499)]
     histories = Histories.from_tables([table(rows)], items=10)
     one, other = (epoch(histories, seed, lags=20, batch_size=64) for seed in (1, 2))
-    assert sorted(sum(map(unpacked, one), [])) == sorted(sum(map(unpacked, other), []))
+    assert sorted(e for b in one for e in unpacked(b)) == sorted(
+        e for b in other for e in unpacked(b)
+    )
     assert max(b.items.shape[1] for b in one) < tiles.SEGMENT + 20 + 32
     assert {frozenset(unpacked(b)) for b in one} != {frozenset(unpacked(b)) for b in other}
 
