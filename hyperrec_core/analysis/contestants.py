@@ -54,27 +54,30 @@ FIXED: Mapping[str, Parameters] = {
 }
 _OURS: Mapping[str, BaseDistribution] = {
     "loss": one_of("wmrb", "softmax"),
+    "list_size": one_of(10.0, 30.0, 100.0),
     "tables": one_of(1, 2),
-    "lags": one_of(20, 50, 200),
-    "recency": one_of(0.8, 0.9, 0.98, 0.995),
-    "learning_rate": between(0.02, 0.5),
-    "negatives": one_of(300, 1000),
+    "dimensions": one_of(50, 100, 200),
+    "lags": one_of(20, 100, 1000),
+    "recency": one_of(0.8, 0.97),
+    "pull": one_of(0.0, 0.001),
+    "learning_rate": between(0.03, 0.5),
+    "scale": between(5, 300),
 }
-_SPARSE = {"loss": "softmax", "tables": 1, "lags": 50, "recency": 0.98, "negatives": 300}
-_DENSE = {"loss": "wmrb", "tables": 2, "lags": 200, "recency": 0.9, "negatives": 1000}
+# What is tried first: settings for sparse data, for dense data and for long baskets.
+_SPARSE = {
+    **{"loss": "wmrb", "list_size": 100.0, "tables": 1, "dimensions": 200, "lags": 100},
+    **{"recency": 0.97, "pull": 0.0, "learning_rate": 0.1},
+}
+_DENSE = {
+    **{"loss": "wmrb", "list_size": 10.0, "tables": 2, "dimensions": 100, "lags": 100},
+    **{"recency": 0.97, "pull": 0.0, "learning_rate": 0.2},
+}
+_BASKETS = {**_DENSE, "lags": 1000}
 
 SPACES: Mapping[str, Mapping[str, BaseDistribution]] = {
-    "hyperboloid": {
-        **_OURS,
-        "score": one_of("inner_product", "distance"),
-        "scale": between(5, 300),
-    },
-    "euclidean": {
-        **_OURS,
-        "score": one_of("distance", "squared_distance"),
-        "scale": between(0.5, 30),
-    },
-    "inner-product": {**_OURS, "scale": between(1, 100)},
+    "hyperboloid": {**_OURS, "score": one_of("inner_product", "distance")},
+    "euclidean": {**_OURS, "score": one_of("distance", "squared_distance")},
+    "inner-product": _OURS,
     "als": {
         "factors": one_of(32, 64, 128),
         "regularization": between(0.01, 100),
@@ -94,16 +97,20 @@ SPACES: Mapping[str, Mapping[str, BaseDistribution]] = {
 
 STARTS: Mapping[str, tuple[Parameters, ...]] = {
     "hyperboloid": (
-        {**_DENSE, "learning_rate": 0.15, "score": "inner_product", "scale": 100.0},
-        {**_SPARSE, "learning_rate": 0.1, "score": "distance", "scale": 20.0},
+        {**_SPARSE, "score": "distance", "scale": 20.0},
+        {**_DENSE, "score": "inner_product", "scale": 100.0},
+        {**_BASKETS, "score": "inner_product", "scale": 200.0},
     ),
+    # For small radii the Lorentz inner product is half the squared distance.
     "euclidean": (
-        {**_DENSE, "learning_rate": 0.3, "score": "distance", "scale": 2.0},
-        {**_SPARSE, "learning_rate": 0.3, "score": "distance", "scale": 2.0},
+        {**_SPARSE, "score": "distance", "scale": 20.0},
+        {**_DENSE, "score": "squared_distance", "scale": 50.0},
+        {**_BASKETS, "score": "squared_distance", "scale": 100.0},
     ),
     "inner-product": (
-        {**_DENSE, "learning_rate": 0.2, "scale": 10.0},
-        {**_SPARSE, "learning_rate": 0.2, "scale": 10.0},
+        {**_SPARSE, "scale": 50.0},
+        {**_DENSE, "scale": 50.0},
+        {**_BASKETS, "scale": 100.0},
     ),
     "als": (
         {"factors": 64, "regularization": 0.01, "alpha": 1.0, "iterations": 20},

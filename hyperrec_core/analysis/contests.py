@@ -52,10 +52,6 @@ _CANDIDATES_SEED = 7
 TUNING_LABELS = 5000
 """Validation labels that judge a trial, at most."""
 
-# A process's first fit loads code for a second or so: one that is no longer than this is timed
-# again, or the first model of a process would be held for slow and given fewer epochs a trial.
-_WARM_UP = 5.0
-
 
 @dataclass(frozen=True)
 class Budget:
@@ -63,20 +59,17 @@ class Budget:
 
     Attributes:
         trials: settings tried, at most.
-        tuning_seconds: after which no trial begins and, once one has succeeded, none goes on.
-        trial_epochs: of a trial, at least, for models that have epochs; where all trials fit in
-            the time with more, they have more, up to `epochs`.
-        fit_seconds: a race's epochs are as many as fit in it, at the best trial's speed, and no
-            fewer than a trial's.
-        epochs: of a race, at most.
+        tuning_seconds: after which no trial begins and, once one has succeeded, none goes on; a
+            bound for slow models, far above what the others need.
+        trial_epochs: of a trial, for models that have epochs.
+        epochs: of a race.
         seeds: races of a model whose result depends on a seed; the others have one.
     """
 
-    trials: int = 12
-    tuning_seconds: float = 60.0
+    trials: int = 8
+    tuning_seconds: float = 600.0
     trial_epochs: int = 3
-    fit_seconds: float = 60.0
-    epochs: int = 30
+    epochs: int = 12
     seeds: int = 3
 
 
@@ -96,16 +89,14 @@ class Trial:
 
 @dataclass(frozen=True)
 class Tuning:
-    """The trials so far, the epochs of each, and what finding out how many those are took."""
+    """The trials so far."""
 
-    epochs: int
-    probe_seconds: float
     trials: Sequence[Trial] = ()
 
     @property
     def seconds(self) -> float:
         """Spent so far."""
-        return self.probe_seconds + sum(trial.seconds for trial in self.trials)
+        return sum(trial.seconds for trial in self.trials)
 
     @property
     def best(self) -> Trial | None:
@@ -200,7 +191,7 @@ def hold(contest: Contest) -> str:
             return f"{words}: {tuning.trials[0].problem}"
         for seed in contest.seeds:
             if not (contest.folder / f"seed-{seed}.json").is_file():
-                _race(contest, split, tuning, tuning.best, seed)
+                _race(contest, split, tuning.best, seed)
     races = contest.races()
     ndcg = np.mean([race["metrics"]["ndcg_at_10"] for race in races])
     seconds = np.mean([race["fit_seconds"] for race in races])
@@ -212,7 +203,7 @@ def hold(contest: Contest) -> str:
 def _tune(contest: Contest, split: Split) -> Tuning:
     """Try settings until the budget is spent, keeping each trial as it ends."""
     budget = contest.budget
-    tuning = contest.tuning() or Tuning(*_trial_epochs(contest, split))
+    tuning = contest.tuning() or Tuning()
     # A model without parameters is judged once, so that its trial is there like any other's.
     wanted = budget.trials if contestants.SPACES[contest.model] else 1
     while len(tuning.trials) < wanted:
@@ -221,39 +212,20 @@ def _tune(contest: Contest, split: Split) -> Tuning:
             break
         # Something must succeed, however long it takes.
         seconds = math.inf if tuning.best is None else left
-        trial = _try(contest, split, _propose(contest.model, tuning.trials), tuning.epochs, seconds)
+        trial = _try(contest, split, _propose(contest.model, tuning.trials), seconds)
         tuning = replace(tuning, trials=[*tuning.trials, trial])
         _write(contest.folder / "tuning.json", asdict(tuning))
     return tuning
 
 
-def _trial_epochs(contest: Contest, split: Split) -> tuple[int, float]:
-    """Epochs of each trial, by the speed of a single one, and the seconds that it took."""
-    if not CONTESTANTS[contest.model].has_epochs:
-        return 0, 0.0
-    budget, first = contest.budget, _propose(contest.model, [])
-    spent = seconds = 0.0
-    for _ in range(2):
-        started = time.monotonic()
-        contestants.fit(contest.model, split, first, seed=0, effort=Effort(1, math.inf))
-        seconds = max(time.monotonic() - started, 1e-3)
-        spent += seconds
-        if seconds > _WARM_UP:
-            break
-    fitting = int((budget.tuning_seconds - spent) / budget.trials / seconds)
-    return min(budget.epochs, max(budget.trial_epochs, fitting)), spent
-
-
-def _try(
-    contest: Contest, split: Split, parameters: Parameters, epochs: int, seconds: float
-) -> Trial:
+def _try(contest: Contest, split: Split, parameters: Parameters, seconds: float) -> Trial:
     """Fit a setting, for so many seconds at most, and judge it on validation."""
     labels = len(split.validation)
     chosen = np.random.default_rng(_CANDIDATES_SEED).permutation(labels)[:TUNING_LABELS]
     value = problem = None
     started = fitted_at = time.monotonic()
     try:
-        effort = Effort(epochs, started + seconds)
+        effort = Effort(contest.budget.trial_epochs, started + seconds)
         fitted = contestants.fit(contest.model, split, parameters, seed=0, effort=effort)
         fitted_at = time.monotonic()
         value = evaluate(
@@ -290,15 +262,11 @@ def _propose(model: str, done: Sequence[Trial]) -> Parameters:
     return dict(study.ask(space).params)
 
 
-def _race(contest: Contest, split: Split, tuning: Tuning, best: Trial, seed: int) -> None:
+def _race(contest: Contest, split: Split, best: Trial, seed: int) -> None:
     """Fit with the best trial's parameters and judge on test."""
-    budget = contest.budget
-    epochs = int(budget.fit_seconds * tuning.epochs / max(best.fit_seconds, 1e-3))
-    epochs = min(budget.epochs, max(tuning.epochs, epochs))
+    effort = Effort(contest.budget.epochs, math.inf)
     started = time.monotonic()
-    fitted = contestants.fit(
-        contest.model, split, best.parameters, seed=seed, effort=Effort(epochs, math.inf)
-    )
+    fitted = contestants.fit(contest.model, split, best.parameters, seed=seed, effort=effort)
     fitted_at = time.monotonic()
     ranks = evaluate(
         fitted.scorer,
@@ -315,7 +283,7 @@ def _race(contest: Contest, split: Split, tuning: Tuning, best: Trial, seed: int
         "model": contest.model,
         "seed": seed,
         "parameters": best.parameters,
-        "epochs": epochs or None,
+        "epochs": effort.epochs if CONTESTANTS[contest.model].has_epochs else None,
         "fit_seconds": fitted_at - started,
         "evaluate_seconds": time.monotonic() - fitted_at,
         "coverage_at_10": ranks.coverage_at_10,

@@ -29,7 +29,7 @@ FULL = (
 QUICK = ("online-retail", "ml-100k", "amazon-musical-instruments-5core")
 
 
-QUICK_BUDGET = Budget(trials=6, tuning_seconds=20.0, trial_epochs=3, fit_seconds=20.0, seeds=1)
+QUICK_BUDGET = Budget(trials=3, trial_epochs=2, epochs=6, seeds=1)
 
 
 def run(
@@ -51,7 +51,7 @@ def run(
         datasets: names of sets; by default `FULL`, or `QUICK` with `quick`.
         quick: one seed, three sets and a budget of minutes.
         workers: contests at a time, each in a process of one thread.
-        budget: what each contest may spend; by default about 70 minutes in all for `FULL` on two
+        budget: what each contest may spend; by default about an hour in all for `FULL` on two
             cores.
         readme: a document that holds the lines `<!-- leaderboard: begin -->` and
             `<!-- leaderboard: end -->`, between which the table is written too.
@@ -69,12 +69,9 @@ def run(
         for dataset in chosen
         for model in CONTESTANTS
     ]
-    most = sum(budget.tuning_seconds + budget.fit_seconds * len(c.seeds) for c in contests)
     log.info(
-        "%d contests, %d at a time; tuning up to %d trials in %g s each, races of %g s: "
-        "about %.0f minutes at most",
-        len(contests), workers, budget.trials, budget.tuning_seconds, budget.fit_seconds,
-        most / workers / 60,
+        "%d contests, %d at a time: %d trials of %d epochs, then %d races of %d",
+        len(contests), workers, budget.trials, budget.trial_epochs, budget.seeds, budget.epochs,
     )  # fmt: skip
     run_contests(contests, workers=workers)
     report = standings.tabulate(contests, to)

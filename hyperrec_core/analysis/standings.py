@@ -262,15 +262,12 @@ def _notes(contests: Sequence[Contest]) -> list[str]:
         f"one thread a model; {'; '.join(versions)}."
         if races
         else "Nothing has been measured.",
-        f"Tuning: the same for every model and set, on at most {TUNING_LABELS:,} validation labels "
-        f"(NDCG@10 among {NEGATIVES} negatives): up to {budget.trials} trials in up to "
-        f"{budget.tuning_seconds:g} s, the first ones the model's own starting points (below), "
-        f"the others chosen by optuna's TPE. Where a model has epochs, a trial has at least "
-        f"{budget.trial_epochs}, and more where all trials fit in the time. A trial that runs past "
-        "the limit is given up.",
-        f"Races: the best trial's parameters, as many epochs as fit in {budget.fit_seconds:g} s at "
-        f"most {budget.epochs}, keeping the epoch that validates best; "
-        f"{budget.seeds} seeds (1 for a model without randomness). Fitted on train "
+        f"Tuning: the same for every model and set, on up to {TUNING_LABELS:,} validation labels "
+        f"(NDCG@10 among {NEGATIVES} negatives): {budget.trials} trials, first the model's own "
+        "starting points (below), the others chosen by optuna's TPE; where a model has epochs, "
+        f"a trial has {budget.trial_epochs}. After {budget.tuning_seconds:g} s no trial begins.",
+        f"Races: the best trial's parameters, {budget.epochs} epochs, keeping the one that "
+        f"validates best; {budget.seeds} seeds (1 for a model without randomness). Fitted on train "
         "alone; test histories hold the validation item for every model.",
         "The full ranking leaves out the items of the history, except on "
         f"{', '.join(sorted(REPEATS))}, where people buy again.",

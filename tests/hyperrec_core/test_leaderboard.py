@@ -20,7 +20,7 @@ from hyperrec_core.analysis.contests import Budget, Contest, Trial, hold
 from hyperrec_core.analysis.datasets import DatasetError, Split, leave_last_out, load
 from hyperrec_core.fit import TrainingError
 
-SMALL = Budget(trials=4, tuning_seconds=1e6, trial_epochs=1, fit_seconds=1e6, epochs=2, seeds=2)
+SMALL = Budget(trials=4, tuning_seconds=1e6, trial_epochs=1, epochs=2, seeds=2)
 
 
 @pytest.fixture(scope="module")
@@ -197,68 +197,6 @@ def test_a_slow_model_has_one_trial(contest: Contest, monkeypatch: pytest.Monkey
     contest = replace(contest, budget=replace(SMALL, tuning_seconds=25.0))
     hold(contest)
     assert len(trials(contest)) == 1
-
-
-def test_the_first_fit_of_a_process_is_not_taken_for_slow(
-    contest: Contest, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    now, efforts = 0.0, []
-    real = contestants.fit
-
-    def fit(*args: Any, effort: Effort, **settings: Any) -> Any:
-        nonlocal now
-        now += effort.epochs + (0 if efforts else 3)
-        efforts.append(effort.epochs)
-        return real(*args, effort=effort, **settings)
-
-    epochal = replace(CONTESTANTS["item-knn"], has_epochs=True)
-    monkeypatch.setattr(contests, "CONTESTANTS", {**CONTESTANTS, "item-knn": epochal})
-    monkeypatch.setattr(contests.time, "monotonic", lambda: now)
-    monkeypatch.setattr(contestants, "fit", fit)
-    hold(replace(contest, budget=replace(SMALL, trials=2, tuning_seconds=45.0, epochs=50)))
-    # 5 of 45 s are gone after the probes, and each of two trials has 20 epochs of 1 s.
-    assert efforts[:4] == [1, 1, 20, 20]
-
-
-@pytest.mark.parametrize(
-    ("tuning_seconds", "fit_seconds", "trial", "race"),
-    [
-        # An epoch takes 10 s, and two trials share the rest of the time after the probe.
-        (70.0, 45.0, 3, 4),
-        (130.0, 45.0, 6, 6),
-        (20.0, 10.0, 2, 2),
-        (1000.0, 1000.0, 8, 8),
-    ],
-)
-def test_epochs_are_as_many_as_fit_in_the_time(
-    contest: Contest,
-    monkeypatch: pytest.MonkeyPatch,
-    tuning_seconds: float,
-    fit_seconds: float,
-    trial: int,
-    race: int,
-) -> None:
-    now, efforts = 0.0, []
-    real = contestants.fit
-
-    def fit(*args: Any, effort: Effort, **settings: Any) -> Any:
-        nonlocal now
-        now += 10.0 * effort.epochs
-        efforts.append(effort.epochs)
-        return real(*args, effort=effort, **settings)
-
-    epochal = replace(CONTESTANTS["item-knn"], has_epochs=True)
-    monkeypatch.setattr(contests, "CONTESTANTS", {**CONTESTANTS, "item-knn": epochal})
-    monkeypatch.setattr(contests.time, "monotonic", lambda: now)
-    monkeypatch.setattr(contestants, "fit", fit)
-    budget = Budget(
-        trials=2, tuning_seconds=tuning_seconds, trial_epochs=2, fit_seconds=fit_seconds,
-        epochs=8, seeds=1,
-    )  # fmt: skip
-    hold(replace(contest, budget=budget))
-    assert efforts[0] == 1
-    assert set(efforts[1:-1]) == {trial}
-    assert efforts[-1] == race
 
 
 def test_a_refusal_is_told_and_kept(
