@@ -18,24 +18,22 @@ import logging
 import math
 import time
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import as_completed
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from functools import lru_cache
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import optuna
-import threadpoolctl  # type: ignore[import-untyped]
-import torch
 
 from hyperrec_core.analysis import contestants
 from hyperrec_core.analysis.contestants import CONTESTANTS, Effort, OutOfTimeError, Parameters
 from hyperrec_core.analysis.datasets import Split, leave_last_out, load
 from hyperrec_core.analysis.peers import PeerError
 from hyperrec_core.analysis.provenance import hardware, versions
+from hyperrec_core.analysis.workers import pool as pool_of
 from hyperrec_core.evaluate import evaluate
 from hyperrec_core.fit import TrainingError
 from hyperrec_core.ranks import to_parquet
@@ -155,14 +153,11 @@ class Contest:
 def run_contests(contests: Sequence[Contest], *, workers: int) -> None:
     """Hold all contests that are not finished, `workers` at a time in processes of one thread.
 
-    Two processes of one thread do more than one of two: most of the work is memory traffic.
-
     Raises:
         DatasetError: a data set is not there.
     """
     started = time.monotonic()
-    # A forked child would inherit locks of PyTorch's threads.
-    with ProcessPoolExecutor(workers, get_context("spawn"), initializer=_one_thread) as pool:
+    with pool_of(workers) as pool:
         running = {pool.submit(hold, contest): contest for contest in contests}
         try:
             for done, future in enumerate(as_completed(running), start=1):
@@ -303,11 +298,6 @@ def _race(contest: Contest, split: Split, best: Trial, seed: int) -> None:
 @lru_cache(maxsize=1)
 def _split(dataset: str, data: Path) -> Split:
     return leave_last_out(load(dataset, data), seed=_SPLIT_SEED)
-
-
-def _one_thread() -> None:
-    torch.set_num_threads(1)
-    threadpoolctl.threadpool_limits(1)
 
 
 def _write(path: Path, value: Any) -> None:

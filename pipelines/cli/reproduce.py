@@ -32,6 +32,7 @@ _REPRODUCTIONS = {
     "figure6": "distributions of item degrees",
     "figure7": "Rent the Runway in two dimensions, with some users",
     "figure8": "user points against midpoints: accuracy, time and size",
+    "ablations": "what each choice of the model is worth, wins and losses",
     "numerics": "errors of the distance in float32 and float64",
     "leaderboard": "table 2's comparison: every model on every data set, one budget for all",
 }
