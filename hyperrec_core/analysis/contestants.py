@@ -56,23 +56,23 @@ _OURS: Mapping[str, BaseDistribution] = {
     "loss": one_of("wmrb", "softmax"),
     "list_size": one_of(10.0, 30.0, 100.0),
     "tables": one_of(1, 2),
-    "dimensions": one_of(50, 100, 200),
-    "lags": one_of(20, 100, 1000),
+    "dimensions": one_of(50, 100),
+    "lags": one_of(20, 100, 500),
     "recency": one_of(0.8, 0.97),
     "pull": one_of(0.0, 0.001),
     "learning_rate": between(0.03, 0.5),
     "scale": between(5, 300),
 }
-# What is tried first: settings for sparse data, for dense data and for long baskets.
+# What is tried first: settings for sparse data, for dense data and for long histories.
 _SPARSE = {
-    **{"loss": "wmrb", "list_size": 100.0, "tables": 1, "dimensions": 200, "lags": 100},
+    **{"loss": "wmrb", "list_size": 100.0, "tables": 1, "dimensions": 100, "lags": 100},
     **{"recency": 0.97, "pull": 0.0, "learning_rate": 0.1},
 }
 _DENSE = {
     **{"loss": "wmrb", "list_size": 10.0, "tables": 2, "dimensions": 100, "lags": 100},
     **{"recency": 0.97, "pull": 0.0, "learning_rate": 0.2},
 }
-_BASKETS = {**_DENSE, "lags": 1000}
+_LONG = {**_DENSE, "lags": 500}
 
 SPACES: Mapping[str, Mapping[str, BaseDistribution]] = {
     "hyperboloid": {**_OURS, "score": one_of("inner_product", "distance")},
@@ -99,18 +99,18 @@ STARTS: Mapping[str, tuple[Parameters, ...]] = {
     "hyperboloid": (
         {**_SPARSE, "score": "distance", "scale": 20.0},
         {**_DENSE, "score": "inner_product", "scale": 100.0},
-        {**_BASKETS, "score": "inner_product", "scale": 200.0},
+        {**_LONG, "score": "inner_product", "scale": 200.0},
     ),
     # For small radii the Lorentz inner product is half the squared distance.
     "euclidean": (
         {**_SPARSE, "score": "distance", "scale": 20.0},
         {**_DENSE, "score": "squared_distance", "scale": 50.0},
-        {**_BASKETS, "score": "squared_distance", "scale": 100.0},
+        {**_LONG, "score": "squared_distance", "scale": 100.0},
     ),
     "inner-product": (
         {**_SPARSE, "scale": 50.0},
         {**_DENSE, "scale": 50.0},
-        {**_BASKETS, "scale": 100.0},
+        {**_LONG, "scale": 100.0},
     ),
     "als": (
         {"factors": 64, "regularization": 0.01, "alpha": 1.0, "iterations": 20},

@@ -64,10 +64,10 @@ class Budget:
         seeds: races of a model whose result depends on a seed; the others have one.
     """
 
-    trials: int = 8
-    tuning_seconds: float = 600.0
+    trials: int = 6
+    tuning_seconds: float = 400.0
     trial_epochs: int = 3
-    epochs: int = 12
+    epochs: int = 8
     seeds: int = 3
 
 
