@@ -10,15 +10,17 @@ _BLOCK = 1024
 
 
 def top_similar(
-    vectors: NDArray[np.float32], *, k: int, allowed: NDArray[np.bool_]
+    vectors: NDArray[np.float32], *, flat: bool, k: int, allowed: NDArray[np.bool_]
 ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
     """The k nearest allowed items of every item, itself left out.
 
-    On the hyperboloid the nearest by distance is the largest Lorentz inner product, which is the
-    dot product of one item's point with another's published vector (-v0, v1, ..., vd).
+    An item ranks the others as a user at its own point would: by the dot product of that point
+    with their published vectors. On the hyperboloid, where these are (-v0, v1, ..., vd), that is
+    the Lorentz inner product, the largest for the nearest. In flat space the point is (1, v).
 
     Args:
-        vectors: published vectors of hyperboloid items, [items, d + 1].
+        vectors: published vectors, [items, d + 1].
+        flat: whether they are of a flat geometry.
         k: how many; fewer come back when fewer are allowed.
         allowed: which items may be named, [items].
 
@@ -28,7 +30,7 @@ def top_similar(
     """
     published = torch.tensor(vectors)
     points = published.clone()
-    points[:, 0] = -points[:, 0]
+    points[:, 0] = 1.0 if flat else -points[:, 0]
     candidates = torch.from_numpy(np.flatnonzero(allowed))
     pool = published[candidates]
     k = min(k, max(len(candidates) - 1, 0))

@@ -114,21 +114,28 @@ class Reader:
         wanted = list(dict.fromkeys(item_ids))
         return self._pinned(lambda version: self._get(version, wanted))
 
-    def user_point(self, history: Sequence[str]) -> NDArray[np.float32]:
+    def user_point(
+        self, history: Sequence[str], *, events: Sequence[str] | None = None
+    ) -> NDArray[np.float32]:
         """The user point of a history, float32 [d+1].
 
         Its dot product with an item's vector is the score. Unknown items are passed over; the
-        newest known ones, as many as the model has lag weights, count.
+        newest known ones, as many as the model looks at, count.
 
         Args:
             history: item ids, oldest first.
+            events: what the user did with each item: purchase, view, add_to_bag, save, rating or
+                return. It matters to a model with weights by event type alone; without it, all
+                are purchases.
 
         Raises:
             UnknownItemError: the active version holds none of the items.
+            ExportError: the active version is of a model that makes no user of a history, or
+                `events` do not fit.
         """
 
         def compute(version: Published) -> tuple[NDArray[np.float32] | None, bool]:
-            return self._user_point(version, history)
+            return self._user_point(version, history, events)
 
         point = self._pinned(compute)
         if point is None:
@@ -143,6 +150,7 @@ class Reader:
         history: Sequence[str],
         k: int,
         *,
+        events: Sequence[str] | None = None,
         exclude_seen: bool = True,
         live_only: bool = True,
         category: str | None = None,
@@ -155,6 +163,7 @@ class Reader:
         Args:
             history: item ids, oldest first; unknown ones are passed over.
             k: how many.
+            events: as in `user_point`.
             exclude_seen: leave out the items of the history.
             live_only: leave out items that are not live.
             category: only items with this name in their category path.
@@ -162,7 +171,7 @@ class Reader:
         seen = set(history) if exclude_seen else set()
 
         def find(version: Published) -> tuple[list[Recommendation], bool]:
-            point, stale = self._user_point(version, history)
+            point, stale = self._user_point(version, history, events)
             found = self._nearest(
                 version, point, k + len(seen), live_only=live_only, category=category
             )
@@ -249,21 +258,31 @@ class Reader:
         return {i: items[i] for i in item_ids if i in items}, len(items) < len(documents)
 
     def _user_point(
-        self, version: Published, history: Sequence[str]
+        self, version: Published, history: Sequence[str], events: Sequence[str] | None
     ) -> tuple[NDArray[np.float32] | None, bool]:
-        lags = len(userpoint.lag_weights(version.model))
-        newest: list[NDArray[np.float32]] = []
+        if events is not None and len(events) != len(history):
+            raise ExportError(
+                f"The history has {len(history)} items and {len(events)} event types; give one "
+                "event type an item, or none at all."
+            )
+        most = userpoint.most_items(version.model) or len(history)
+        newest_first = range(len(history))[::-1]
+        vectors: list[NDArray[np.float32]] = []
+        places: list[int] = []
         stale = False
-        for ids in _chunks(history[::-1], lags):
-            items, other = self._get(version, list(dict.fromkeys(ids)))
+        for part in _chunks(newest_first, most):
+            items, other = self._get(version, list(dict.fromkeys(history[n] for n in part)))
             stale = stale or other
-            known = [items[item_id] for item_id in ids if item_id in items]
-            newest += [i.vector if i.context is None else i.context for i in known]
-            if len(newest) >= lags:
+            known = [n for n in part if history[n] in items][: most - len(places)]
+            places += known
+            for item in (items[history[n]] for n in known):
+                vectors.append(item.vector if item.context is None else item.context)
+            if len(places) == most:
                 break
-        if not newest:
+        if not places:
             return None, stale
-        return userpoint.user_point(version.model, np.stack(newest[:lags])), stale
+        kinds = None if events is None else [events[n] for n in places]
+        return userpoint.user_point(version.model, np.stack(vectors), kinds), stale
 
     def _nearest(
         self,
@@ -316,6 +335,6 @@ def _can_exist(item_id: str) -> bool:
         return False  # an id that cannot be published is an unknown one
 
 
-def _chunks(values: Sequence[str], size: int) -> Iterator[Sequence[str]]:
-    for start in range(0, len(values), size):
+def _chunks(values: Sequence[int], size: int) -> Iterator[Sequence[int]]:
+    for start in range(0, len(values), max(1, size)):
         yield values[start : start + size]

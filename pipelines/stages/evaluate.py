@@ -14,7 +14,6 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from hyperrec_core import artefact
@@ -71,6 +70,10 @@ def _work(run: Run, attempt: Attempt) -> dict[str, Any]:
             f"Run {run.run_id} has no test label to judge the model by: choose a later as_of, a "
             "longer preprocess.test_days, or the split leave_last_out."
         )
+    symmetric = profile.train.model.users == "table"
+    if symmetric:
+        # Its users are rows of a table, in the order of training.
+        test = test.aligned_to(read_histories(attempt, "train", items=len(vocabulary)))
     _, tensors = artefact.load_checkpoint(attempt.read("train", "checkpoint.safetensors"))
     model = restore(profile.train.model, artefact.best_state(tensors), device=best_device())
 
@@ -96,8 +99,9 @@ def _work(run: Run, attempt: Attempt) -> dict[str, Any]:
         "popularity": judge(popularity_scorer(vocabulary.counts)),
         "recent_popularity": judge(popularity_scorer(recent)),
     }
-    finite = bool(torch.isfinite(model.item_vectors()).all())
-    verdicts = _verdicts(ranks, finite=finite, profile=profile)
+    published = [model.item_vectors(), model.context_vectors()]
+    finite = all(bool(table.isfinite().all()) for table in published if table is not None)
+    verdicts = _verdicts(ranks, finite=finite, servable=not symmetric, profile=profile)
     results = {name: _result(found, profile.seed) for name, found in ranks.items()}
     for name, result in results.items():
         _log_result(name, result)
@@ -152,11 +156,22 @@ def _log_result(name: str, result: dict[str, Any]) -> None:
     log.info("Test, %s: %s.", name.replace("_", " "), ", ".join(told))
 
 
-def _verdicts(ranks: dict[str, Ranks], *, finite: bool, profile: Profile) -> list[Verdict]:
+def _verdicts(
+    ranks: dict[str, Ranks], *, finite: bool, servable: bool, profile: Profile
+) -> list[Verdict]:
     model, popularity = ranks["model"], ranks["popularity"]
     ratio = profile.evaluate.minimum_ratio
     are = "are" if finite else "are not"
-    verdicts = [Verdict("finite", finite, f"all published numbers {are} finite")]
+    users = (
+        "a user can be made of any history"
+        if servable
+        else "the model knows the users of its training alone and can be judged but not served: "
+        "set train.model.users to midpoint"
+    )
+    verdicts = [
+        Verdict("finite", finite, f"all published numbers {are} finite"),
+        Verdict("servable", servable, users),
+    ]
     for name, gate in (("HR@10", "hr_at_10"), ("NDCG@10", "ndcg_at_10")):
         own, needed = model.mean(gate), ratio * popularity.mean(gate)
         passed = bool(np.isfinite(own)) and own > needed

@@ -8,6 +8,9 @@ import socket
 from dataclasses import asdict
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from hyperrec_core import artefact
 from hyperrec_core.similar import top_similar
 from pipelines.errors import GateRefusedError
@@ -40,9 +43,14 @@ def _work(run: Run, attempt: Attempt) -> dict[str, Any]:
             f"Run {run.run_id} is not published, the active version stays: {reasons}."
         )
     profile = parse_profile(run.record.configuration, source=f"run {run.run_id}")
+    vocabulary = read_vocabulary(attempt)
     vectors = artefact.read_items(attempt.read("train", "items.parquet"))
     model = json.loads(attempt.read("train", "model.json"))
-    items = _items(vectors, read_vocabulary(attempt), similar=profile.export.similar)
+    flat = model["geometry"] != "hyperboloid"
+    near = top_similar(
+        vectors.target, flat=flat, k=profile.export.similar, allowed=vocabulary.is_live
+    )
+    items = _items(vectors, vocabulary, near)
     account = cosmos_account()
     _prepare_local(account, dimensions=vectors.target.shape[1])
     with bar("publishing") as move:
@@ -67,8 +75,12 @@ def _prepare_local(account: CosmosAccount, *, dimensions: int) -> None:
         create_missing(account.endpoint, account.credential, dimensions)
 
 
-def _items(vectors: artefact.ItemVectors, vocabulary: Vocabulary, *, similar: int) -> list[Item]:
-    near, scores = top_similar(vectors.target, k=similar, allowed=vocabulary.is_live)
+def _items(
+    vectors: artefact.ItemVectors,
+    vocabulary: Vocabulary,
+    similar: tuple[NDArray[np.int64], NDArray[np.float32]],
+) -> list[Item]:
+    near, scores = similar
     ids = vectors.item_ids
     return [
         Item(

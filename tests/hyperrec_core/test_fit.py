@@ -149,7 +149,7 @@ def test_similar_items_are_the_nearest_by_distance_and_only_allowed_ones():
     model, _ = train(config())
     vectors = model.item_vectors()
     allowed = np.arange(ITEMS) % 3 != 0
-    near, scores = top_similar(vectors.numpy(), k=5, allowed=allowed)
+    near, scores = top_similar(vectors.numpy(), flat=False, k=5, allowed=allowed)
     points = lorentz.flip_time(vectors).double()
     for item in (0, 7, 59):
         distances = lorentz.distance(points[item], points).numpy()

@@ -12,13 +12,18 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import torch
 
+from hyperrec_core import artefact
+from hyperrec_core.evaluate import evaluate, model_scorer
+from hyperrec_core.models import restore
 from hyperrec_core.ranks import read_pair
-from pipelines.errors import PipelineError
-from pipelines.profile import Profile, load_profile
+from pipelines.errors import GateRefusedError, PipelineError
+from pipelines.profile import Profile, load_profile, parse_profile
 from pipelines.runs import Attempt, Run, RunRecord
 from pipelines.stages.evaluate import run_evaluate
-from pipelines.stages.inputs import read_interactions
+from pipelines.stages.export import run_export
+from pipelines.stages.inputs import read_histories, read_interactions
 from pipelines.stages.train import run_train
 from pipelines.storage import Folder
 from tests.hyperrec_core.test_histories import table
@@ -51,8 +56,11 @@ def split(name: str) -> pa.Table:
     return table(rows)
 
 
-def preprocessed(attempt: Attempt, *, labels: bool) -> dict[str, Any]:
-    """What the preprocess stage would have written; without test labels when asked."""
+def preprocessed(attempt: Attempt, *, labels: bool, strangers: int) -> dict[str, Any]:
+    """What the preprocess stage would have written.
+
+    Without test labels when asked, and with so many test users that training has not seen.
+    """
     vocabulary = pa.table(
         {
             "item": pa.array(range(ITEMS), pa.int32()),
@@ -67,7 +75,7 @@ def preprocessed(attempt: Attempt, *, labels: bool) -> dict[str, Any]:
     )
     tables = {"vocabulary.parquet": vocabulary}
     for name in ("train", "validation", "test"):
-        part = split(name)
+        part = split(name).slice(strangers if name == "train" else 0)
         tables[f"histories/{name}/part-0.parquet"] = (
             part if labels or name != "test" else part.slice(0, 0)
         )
@@ -78,7 +86,7 @@ def preprocessed(attempt: Attempt, *, labels: bool) -> dict[str, Any]:
     return {}
 
 
-def trained(folder: Path, *overrides: str, labels: bool = True) -> Run:
+def trained(folder: Path, *overrides: str, labels: bool = True, strangers: int = 0) -> Run:
     profile: Profile = load_profile("default", [*SMALL, *overrides])
     record = RunRecord.identify(
         as_of=date(2024, 1, 9),
@@ -87,7 +95,9 @@ def trained(folder: Path, *overrides: str, labels: bool = True) -> Run:
         configuration=profile.model_dump(mode="json"),
     )
     run = Run.start(Folder(folder), record)
-    run.finish("preprocess", lambda attempt: preprocessed(attempt, labels=labels))
+    run.finish(
+        "preprocess", lambda attempt: preprocessed(attempt, labels=labels, strangers=strangers)
+    )
     run_train(run)
     return run
 
@@ -164,6 +174,38 @@ def test_without_a_test_label_it_says_what_to_change(tmp_path: Path) -> None:
     run = trained(tmp_path, labels=False)
     with pytest.raises(PipelineError, match=r"has no test label .* choose a later as_of"):
         run_evaluate(run)
+
+
+def test_a_symmetric_model_is_judged_by_its_own_users_and_not_published(folder: Path) -> None:
+    run = trained(folder, "train.model.users=table", "train.epochs=3", strangers=7)
+    metrics = run_evaluate(run).metrics
+    assert {v["gate"]: v["passed"] for v in metrics["verdicts"]}["servable"] is False
+    with pytest.raises(GateRefusedError, match=r"set train\.model\.users to midpoint"):
+        run_export(run)
+
+    # Judged by hand: what the stage wrote is of the user that training numbered.
+    attempt = Attempt(run, "evaluate")
+    profile = parse_profile(run.record.configuration, source="")
+    train, test = (read_histories(attempt, name, items=ITEMS) for name in ("train", "test"))
+    _, tensors = artefact.load_checkpoint(run.read("train", "checkpoint.safetensors"))
+    state = artefact.best_state(tensors)
+    model = restore(profile.train.model, state, device=torch.device("cpu"))
+    by_hand = evaluate(
+        model_scorer(model),
+        test.aligned_to(train),
+        items=ITEMS,
+        lags=model.lags,
+        negatives=20,
+        seed=profile.seed,
+    )
+    stored, _ = read_pair(*[run.read("evaluate", "ranks.parquet")] * 2)
+    assert stored.mean("ndcg_at_10_full") == by_hand.mean("ndcg_at_10_full")
+    assert test.aligned_to(train).users[:8].tolist() == [-1] * 7 + [0]
+
+
+def test_a_model_of_midpoints_is_servable(run: Run) -> None:
+    verdicts = {v["gate"]: v for v in run.require("evaluate").metrics["verdicts"]}
+    assert verdicts["servable"]["passed"]
 
 
 def test_two_runs_are_set_side_by_side(run: Run, folder: Path, tmp_path: Path) -> None:

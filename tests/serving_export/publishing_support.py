@@ -17,11 +17,12 @@ from serving_export.reader import Reader
 
 D = 4
 MODEL: dict[str, Any] = {
-    "name": "hyperboloid",
-    "format": 1,
+    "name": "points",
+    "format": 2,
     "geometry": "hyperboloid",
     "d": D,
-    "aggregator": {"kind": "learned_lags", "lag_weights": [1.0, 0.5, 0.25]},
+    "users": "midpoint",
+    "aggregator": {"kind": "learned", "lag_weights": [1.0, 0.5, 0.25]},
 }
 
 

@@ -139,12 +139,60 @@ def test_one_table_serves_both_sides(account: Account) -> None:
         np.testing.assert_allclose(reader.user_point(["i3"]), point, rtol=1e-6)
 
 
+def test_a_version_of_format_1_is_read(account: Account) -> None:
+    old = {"kind": "learned_lags", "lag_weights": [1.0, 0.5, 0.25]}
+    account.publish("v1", ITEMS, model={"format": 1, "geometry": "hyperboloid", "aggregator": old})
+    history = ["i3", "i5", "i9", "i7"]
+    with account.reader() as reader:
+        np.testing.assert_allclose(reader.user_point(history), expected_user(history), rtol=1e-5)
+
+
+def test_a_uniform_model_looks_at_all_of_a_history(account: Account) -> None:
+    account.publish("v1", ITEMS, model=MODEL | {"aggregator": {"kind": "uniform"}})
+    history = [f"i{n % 60}" for n in range(150)]
+    contexts = np.stack([BY_ID[i].context for i in history]).astype(float)
+    total = contexts.sum(0) * np.r_[-1.0, np.ones(4)]
+    with account.reader() as reader:
+        expected = total / np.sqrt(total[0] ** 2 - total[1:] @ total[1:])
+        np.testing.assert_allclose(reader.user_point(history), expected, rtol=1e-5)
+        assert len(reader.recommend([], 3)) == 3
+
+
+def test_event_types_go_with_their_items(account: Account) -> None:
+    weights = {"purchase": 1.0, "view": 0.1}
+    aggregator = {"kind": "window", "lag_weights": [1.0, 1.0, 1.0], "event_weights": weights}
+    account.publish("v1", ITEMS, model=MODEL | {"aggregator": aggregator})
+    history = ["i1", "i5", "nobody", "i9", "nobody", "i7"]
+    events = ["purchase", "view", "purchase", "purchase", "purchase", "view"]
+    total = sum(
+        weight * BY_ID[i].context.astype(float) * np.r_[-1.0, np.ones(4)]
+        for weight, i in ((0.1, "i5"), (1.0, "i9"), (0.1, "i7"))
+    )
+    expected = total / np.sqrt(total[0] ** 2 - total[1:] @ total[1:])
+    with account.reader() as reader:
+        np.testing.assert_allclose(reader.user_point(history, events=events), expected, rtol=1e-5)
+        found = reader.recommend(history, 60, events=events, exclude_seen=False, live_only=False)
+        assert ids(found) == ranked(expected)
+        with pytest.raises(ExportError, match="6 items and 1 event types"):
+            reader.recommend(history, 3, events=["view"])
+
+
 def test_an_unknown_model_is_refused_by_name(account: Account) -> None:
     account.publish("v1", ITEMS, model=MODEL | {"geometry": "spherical"})
     with account.reader() as reader:
         assert reader.get(["i1"])
         with pytest.raises(ExportError, match="'spherical'"):
             reader.recommend(["i1"], 3)
+        with pytest.raises(ExportError, match="'spherical'"):
+            reader.similar("i1", 3)
+
+
+def test_a_symmetric_model_has_no_user_for_a_history(account: Account) -> None:
+    account.publish("v1", ITEMS, model=MODEL | {"users": "table", "aggregator": {"kind": "none"}})
+    with account.reader() as reader:
+        with pytest.raises(ExportError, match="roll back"):
+            reader.recommend(["i1"], 3)
+        assert len(reader.similar("i1", 3)) == 3
 
 
 ANY_IDS = {

@@ -1,4 +1,4 @@
-"""User points from published vectors: the Lorentz centroid and its properties."""
+"""User points from published vectors: the Lorentz centroid, the mean, and their weights."""
 
 from __future__ import annotations
 
@@ -13,10 +13,13 @@ from serving_export import userpoint
 from serving_export.errors import ExportError
 
 
-def model(weights: list[float], geometry: str = "hyperboloid") -> dict[str, Any]:
+def model(
+    weights: list[float], geometry: str = "hyperboloid", kind: str = "learned", **rest: Any
+) -> dict[str, Any]:
     return {
+        "format": 2,
         "geometry": geometry,
-        "aggregator": {"kind": "learned_lags", "lag_weights": weights},
+        "aggregator": {"kind": kind, "lag_weights": weights, **rest},
     }
 
 
@@ -72,20 +75,75 @@ def test_the_dot_product_ranks_by_hyperbolic_distance(seed: int) -> None:
     assert (np.argsort(-lorentz) == np.argsort(distance)).all()
 
 
-def test_a_euclidean_model_takes_the_weighted_mean() -> None:
-    vectors = np.array([[1.0, 0.0], [0.0, 4.0]], dtype=np.float32)
-    found = userpoint.user_point(model([3.0, 1.0], "euclidean"), vectors)
-    np.testing.assert_allclose(found, [0.75, 1.0])
-    assert (userpoint.like(model([1.0], "euclidean"), vectors[0]) == vectors[0]).all()
+@pytest.mark.parametrize("geometry", ["euclidean", "inner_product"])
+def test_in_flat_space_the_user_is_the_weighted_mean_after_a_one(geometry: str) -> None:
+    vectors = np.array([[-0.5, 1.0, 0.0], [-8.0, 0.0, 4.0]], dtype=np.float32)
+    found = userpoint.user_point(model([3.0, 1.0], geometry), vectors)
+    np.testing.assert_allclose(found, [1.0, 0.75, 1.0])
+    np.testing.assert_array_equal(userpoint.like(model([1.0], geometry), vectors[1]), [1, 0, 4])
+    assert vectors[1, 0] == -8.0  # the caller's own
+
+
+@given(st.integers(0, 2**32 - 1))
+def test_the_dot_product_ranks_by_euclidean_distance(seed: int) -> None:
+    space = np.random.default_rng(seed).normal(size=(20, 3))
+    vectors = np.c_[-0.5 * (space**2).sum(1), space].astype(np.float32)
+    euclidean = model([1.0, 0.5], "euclidean")
+    user = userpoint.user_point(euclidean, vectors[:2]).astype(float)
+    distance = np.linalg.norm(space - user[1:], axis=1)
+    assert (np.argsort(-(vectors @ user)) == np.argsort(distance)).all()
+    near = np.argsort(-(vectors @ userpoint.like(euclidean, vectors[7])))
+    assert (near == np.argsort(np.linalg.norm(space - space[7], axis=1))).all()
+
+
+def test_uniform_takes_all_of_a_history_alike() -> None:
+    uniform, vectors = model([], kind="uniform"), points(3, 200)
+    assert userpoint.most_items(uniform) is None
+    found = userpoint.user_point(uniform, vectors)
+    np.testing.assert_allclose(found, userpoint.user_point(model([1.0] * 200), vectors))
+    np.testing.assert_allclose(found, userpoint.user_point(uniform, vectors[::-1]), rtol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["window", "exponential", "learned", "learned_lags"])
+def test_any_other_aggregator_is_its_lag_weights(kind: str) -> None:
+    weighted = model([1.0, 0.25], "euclidean", kind)
+    assert userpoint.most_items(weighted) == 2
+    vectors = np.array([[0.0, 0.0], [0.0, 1.0]], dtype=np.float32)
+    np.testing.assert_allclose(userpoint.user_point(weighted, vectors), [1.0, 0.2])
+
+
+def test_event_types_weigh_beside_lags() -> None:
+    weights = {"purchase": 2.0, "view": 0.5}
+    vectors = np.array([[0.0, 0.0], [0.0, 1.0]], dtype=np.float32)
+
+    def found(events: list[str] | None, **rest: Any) -> float:
+        return float(
+            userpoint.user_point(model([1.0, 0.5], "inner_product", **rest), vectors, events)[1]
+        )
+
+    told = {"event_weights": weights}
+    assert found(["view", "purchase"], **told) == pytest.approx(1.0 / 1.5)
+    assert found(["purchase", "view"], **told) == pytest.approx(0.25 / 2.25)
+    bought = found(["purchase", "purchase"], **told)
+    assert found(None, **told) == bought == pytest.approx(0.5 / 1.5)
+    # A model that does not weigh them says nothing of what callers tell it.
+    assert found(["wave", "view"]) == bought
+    with pytest.raises(ExportError, match=r"'wave' has no weight .* give purchase, view"):
+        found(["wave", "view"], **told)
 
 
 @pytest.mark.parametrize(
     ("wrong", "named"),
     [
         (model([1.0], "spherical"), "'spherical'"),
-        (model([]), "'learned_lags'"),
-        ({"geometry": "hyperboloid", "aggregator": {"kind": "attention"}}, "'attention'"),
+        (model([]), "'learned' without lag weights"),
+        (model([1.0], kind="attention"), "'attention' and this reader knows uniform, window"),
+        ({"geometry": "hyperboloid"}, "by None"),
         ({}, "None"),
+        (
+            {"geometry": "hyperboloid", "users": "table", "aggregator": {"kind": "none"}},
+            "a point for each user of its training and none for a history; publish one trained",
+        ),
     ],
 )
 def test_what_this_reader_does_not_know_is_refused_by_name(
@@ -95,7 +153,12 @@ def test_what_this_reader_does_not_know_is_refused_by_name(
         userpoint.user_point(wrong, points(0, 1))
 
 
-def test_damaged_vectors_are_told() -> None:
+def test_damaged_vectors_and_weights_are_told() -> None:
     spacelike = np.array([[-1.0, 5.0]], dtype=np.float32)
     with pytest.raises(ExportError, match="no centroid"):
         userpoint.user_point(model([1.0]), spacelike)
+    for geometry in ("hyperboloid", "euclidean"):
+        with pytest.raises(ExportError, match="no centroid"):
+            userpoint.user_point(model([0.0], geometry), points(0, 1))
+        with pytest.raises(ExportError, match="no centroid"):
+            userpoint.user_point(model([float("nan")], geometry), points(0, 1))
