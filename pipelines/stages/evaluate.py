@@ -165,8 +165,8 @@ def _verdicts(
     users = (
         "a user can be made of any history"
         if servable
-        else "the model knows the users of its training alone and can be judged but not served: "
-        "set train.model.users to midpoint"
+        else "the model knows the users of its training alone, so it is judged but not served "
+        "(set train.model.users to midpoint)"
     )
     verdicts = [
         Verdict("finite", finite, f"all published numbers {are} finite"),
