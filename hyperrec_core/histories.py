@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -19,14 +19,26 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
 EVENT_TYPES = ("purchase", "view", "add_to_bag", "save", "rating", "return")
 """Event types by the number that histories give them."""
+
+Examples = TypeVar("Examples", bound="DataclassInstance")
 
 COLUMNS = ("user_id", "items", "times", "is_label")
 
 
 class HistoriesError(ValueError):
     """A table does not keep the contract of labelled histories."""
+
+
+def on_device(examples: Examples, device: torch.device) -> Examples:
+    """A dataclass of tensors and None, its tensors on another device."""
+    tensors = {f.name: getattr(examples, f.name) for f in fields(examples)}
+    moved = {k: t.to(device, non_blocking=True) for k, t in tensors.items() if t is not None}
+    return replace(examples, **moved)
 
 
 @dataclass(frozen=True)
@@ -52,11 +64,7 @@ class Batch:
 
     def to(self, device: torch.device) -> Batch:
         """The same batch on another device."""
-        moved: dict[str, Any] = {}
-        for field in fields(self):
-            tensor = getattr(self, field.name)
-            moved[field.name] = None if tensor is None else tensor.to(device, non_blocking=True)
-        return Batch(**moved)
+        return on_device(self, device)
 
 
 @dataclass(frozen=True)

@@ -9,15 +9,14 @@ for all the histories that hold it.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from hyperrec_core.histories import Histories
+from hyperrec_core.histories import Histories, on_device
 
 SEGMENT = 32
 """Histories that end within this many positions share a segment. Longer segments save fetches and
@@ -53,11 +52,7 @@ class Tiles:
 
     def to(self, device: torch.device) -> Tiles:
         """The same examples on another device."""
-        moved: dict[str, Any] = {}
-        for field in fields(self):
-            tensor = getattr(self, field.name)
-            moved[field.name] = None if tensor is None else tensor.to(device, non_blocking=True)
-        return Tiles(**moved)
+        return on_device(self, device)
 
     def __len__(self) -> int:
         return len(self.labels)
