@@ -110,6 +110,7 @@ def fit(
     items: int,
     seed: int,
     device: torch.device,
+    start: dict[str, Tensor] | None = None,
     resume: Checkpoint | None = None,
     after_epoch: Callable[[Progress, dict[str, Tensor]], None] | None = None,
     on_batch: Callable[[int, int], None] | None = None,
@@ -126,6 +127,8 @@ def fit(
         items: size of the vocabulary.
         seed: of the initial points, the order of examples and the negatives.
         device: where to compute.
+        start: every tensor of the model before its first step, as of `warm.start_state`; without
+            it, the model starts untrained.
         resume: progress and tensors of an earlier `after_epoch` call.
         after_epoch: called with the progress and every tensor needed to resume from there.
         on_batch: called with (examples done, examples in all) of the epoch.
@@ -151,6 +154,8 @@ def fit(
         model = models.build(
             config.model, counts=counts, users=len(train.user_ids), seed=seed, device=device
         )
+        if start is not None:
+            model.load_state(start)
         progress, kept = Progress(), _copy(model.state())
         if resume is not None:
             progress, tensors = resume
