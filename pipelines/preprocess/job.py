@@ -13,6 +13,7 @@ from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 from pyspark import StorageLevel
 from pyspark.sql import Observation
 from pyspark.sql import functions as F  # noqa: N812  Spark's own documentation calls it F
@@ -108,6 +109,7 @@ def preprocess(
             catalogue = _catalogue(spark, source_url, listing)
             items, table = _write_vocabulary(spark, assigned, catalogue, attempt)
             metrics["items"] = table.num_rows
+            metrics["items_without_interactions"] = table["count"].to_pylist().count(0)
             metrics |= _write_histories(assigned, items, attempt, metrics.pop("assigned_labels"))
         finally:
             assigned.unpersist()
@@ -222,13 +224,15 @@ def _write_vocabulary(
     spark: SparkSession, assigned: DataFrame, catalogue: DataFrame | None, attempt: Attempt
 ) -> tuple[DataFrame, pa.Table]:
     table = to_table(vocabulary(assigned, catalogue))
-    if table.num_rows == 0:
+    trained = table.filter(pc.greater(table["count"], 0))
+    if trained.num_rows == 0:
         raise PipelineError(
             "No interaction is left to train on: every one lies in the test days; choose a later "
             "as_of, fewer test_days, or the split leave_last_out."
         )
     attempt.write("vocabulary.parquet", to_parquet(table), rows=table.num_rows)
-    return spark.createDataFrame(table.select(["item_id", "item"])), table
+    # What training rows do not have stands in no history.
+    return spark.createDataFrame(trained.select(["item_id", "item"])), table
 
 
 def _write_histories(

@@ -86,6 +86,11 @@ def _conditions(as_of: date) -> dict[str, Column]:
     }
 
 
+def is_item_id(name: str) -> Column:
+    """Whether a column holds what the rules let pass as an item id; never null."""
+    return ~_blank(name) & (F.length(name) <= _LONGEST_ID)
+
+
 def _blank(name: str) -> Column:
     return F.col(name).isNull() | (F.trim(name) == "")
 

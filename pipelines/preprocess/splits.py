@@ -69,10 +69,11 @@ def assign_splits(
         seed: of the order of ties and of the validation draw.
 
     Returns:
-        `user_id`, `item_id`, `seconds` (since 1970), `newer` (how many interactions of the user
-        come after it), `label` (train, validation, test or null), `in_train`, `in_validation`,
-        `in_test` (whether that split's row of the user holds the event; for evaluation, of users
-        that have a label), `is_newest` (one row a user), `train_only` and `dropped_by`.
+        `user_id`, `item_id`, `event_type`, `seconds` (since 1970), `newer` (how many interactions
+        of the user come after it), `label` (train, validation, test or null), `in_train`,
+        `in_validation`, `in_test` (whether that split's row of the user holds the event; for
+        evaluation, of users that have a label), `is_newest` (one row a user), `train_only` and
+        `dropped_by`.
     """
     event = ("user_id", "item_id", "event_type")
     seconds = F.unix_seconds("event_time")
@@ -116,6 +117,7 @@ def assign_splits(
     return rows.select(
         "user_id",
         "item_id",
+        "event_type",
         "seconds",
         "newer",
         F.when(kept & F.col("has_history"), F.col("label")).alias("label"),

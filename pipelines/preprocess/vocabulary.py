@@ -1,4 +1,9 @@
-"""The vocabulary: the items of the training rows with their dense ids and catalogue entries."""
+"""The vocabulary: items with their dense ids and catalogue entries.
+
+The items of training rows come first: the model is trained on them. After them come the
+catalogue's live items that no training row has, with count 0; they are placed after training and
+published with the others.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +12,8 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 from pyspark.sql import Window
 from pyspark.sql import functions as F  # noqa: N812  Spark's own documentation calls it F
+
+from pipelines.preprocess.quality import is_item_id
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
@@ -24,7 +31,7 @@ VOCABULARY = pa.schema(
 
 
 def vocabulary(assigned: DataFrame, catalogue: DataFrame | None) -> DataFrame:
-    """Items of training rows, by falling count, ties by item_id, so that ids are reproducible.
+    """Items by falling count, ties by item_id, so that ids are reproducible.
 
     Args:
         assigned: frame of `splits.assign_splits`.
@@ -33,31 +40,31 @@ def vocabulary(assigned: DataFrame, catalogue: DataFrame | None) -> DataFrame:
 
     Returns:
         Columns of `VOCABULARY`, in no order. An item the catalogue does not know has no category,
-        no title, and counts as live.
+        no title, and counts as live. A catalogue's item that is not live, or whose id breaks the
+        rules of raw rows, is there only when training rows have it.
     """
     counts = assigned.where("in_train").groupBy("item_id").agg(F.count("*").alias("count"))
-    order = Window.orderBy(F.desc("count"), "item_id")
-    items = counts.withColumn("item", F.row_number().over(order) - 1)
     if catalogue is None:
-        entries = items.select(
+        items = counts.select(
             "*",
             F.lit(None).cast("array<string>").alias("category"),
-            F.lit(None).cast("boolean").alias("is_live"),
+            F.lit(True).alias("is_live"),
             F.lit(None).cast("string").alias("title"),
         )
     else:
-        entry = F.struct("category", "is_live", "title")
+        entry = F.struct("category", F.coalesce("is_live", F.lit(True)).alias("is_live"), "title")
         newest = F.max_by(entry, F.struct("source_file", F.xxhash64(entry))).alias("entry")
-        known = catalogue.where(F.col("item_id").isNotNull()).groupBy("item_id").agg(newest)
-        entries = items.join(known, "item_id", "left").select("item_id", "count", "item", "entry.*")
-    return entries.select(
-        F.col("item").cast("int").alias("item"),
+        known = catalogue.where(is_item_id("item_id")).groupBy("item_id").agg(newest)
+        items = counts.join(known, "item_id", "full").select("item_id", "count", "entry.*")
+        items = items.where(F.col("count").isNotNull() | F.col("is_live"))
+    order = Window.orderBy(F.desc("count"), "item_id")
+    return items.select(
         "item_id",
-        "count",
+        F.coalesce("count", F.lit(0)).alias("count"),
         F.coalesce("category", F.array().cast("array<string>")).alias("category"),
         F.coalesce("is_live", F.lit(True)).alias("is_live"),
         "title",
-    )
+    ).withColumn("item", F.row_number().over(order) - 1)
 
 
 def to_table(frame: DataFrame) -> pa.Table:

@@ -9,6 +9,7 @@ from collections import Counter
 import pyarrow as pa
 import pytest
 
+from hyperrec_core.histories import Histories
 from pipelines.errors import PipelineError, UsageError
 from pipelines.preprocess.config import PreprocessConfig
 from pipelines.preprocess.histories import HISTORIES
@@ -53,7 +54,12 @@ BAD_FILES = {
 }
 
 CATALOGUE = pa.table(
-    {"item_id": ["i1", "i2"], "title": ["One", "Two"], "category": [["x"], ["x", "y"]]}
+    {
+        # Nobody buys `new`; `rare` is bought, but not in training.
+        "item_id": ["i1", "i2", "new", "rare"],
+        "title": ["One", "Two", "New", "Rare"],
+        "category": [["x"], ["x", "y"], ["x"], ["z"]],
+    }
 )
 
 
@@ -115,6 +121,10 @@ def test_outputs_are_as_the_contract_has_them(planted):
     assert metrics["items"] == tables["vocabulary.parquet"].num_rows
     titles = {row["item_id"]: row["title"] for row in rows_of(tables, "vocabulary")}
     assert (titles["i1"], titles["i2"], titles["i3"]) == ("One", "Two", None)
+    counts = [row["count"] for row in rows_of(tables, "vocabulary")]
+    assert list(titles.values())[-2:] == ["New", "Rare"]
+    assert counts[-2:] == [0, 0] and min(counts[:-2]) > 0
+    assert metrics["items_without_interactions"] == 2
     for split in ("train", "validation", "test"):
         assert f"histories/{split}/part-00000.parquet" in tables
         rows = rows_of(tables, f"histories/{split}/")
@@ -124,6 +134,9 @@ def test_outputs_are_as_the_contract_has_them(planted):
     for name, table in tables.items():
         if name.startswith("histories/"):
             assert table.schema == HISTORIES
+            # What training does not have stands nowhere; labels of `rare` are counted below.
+            assert max(max(items) for items in table["items"].to_pylist()) < len(counts) - 2
+            assert Histories.from_tables([table], items=len(counts)).events is not None
     assert metrics["users"] == len({row["user_id"] for row in CLEAN})
     assert metrics["labels_unseen_item"] == {"train": 0, "validation": 1, "test": 1}
     for output in attempt.outputs:

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
+from hyperrec_core.histories import EVENT_TYPES
 from pipelines.preprocess.config import PreprocessConfig
 from pipelines.preprocess.histories import SPLITS, histories
 from pipelines.preprocess.splits import assign_splits, below_minimum
@@ -85,12 +86,12 @@ def test_every_label_has_a_history_and_only_a_strictly_earlier_one(built, users)
     for split in SPLITS:
         for user, row in rows[split].items():
             truth = defaultdict(set)
-            for hour, item, *_ in users[user]:
-                truth[seconds(hour)].add(f"i{item}")
+            for hour, item, kind, _ in users[user]:
+                truth[seconds(hour)].add((f"i{item}", EVENT_TYPES.index(kind)))
             assert row.times == sorted(row.times)
-            assert len(row.items) == len(row.times) == len(row.is_label)
-            for item, time in zip(row.items, row.times, strict=True):
-                assert names[item] in truth[time]
+            assert len(row.items) == len(row.times) == len(row.is_label) == len(row.events)
+            for item, time, kind in zip(row.items, row.times, row.events, strict=True):
+                assert (names[item], kind) in truth[time]
             for p in labels(row):
                 history = row.items[: row.times.index(row.times[p])]
                 assert history

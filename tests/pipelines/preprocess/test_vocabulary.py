@@ -5,6 +5,7 @@ from __future__ import annotations
 import pyarrow as pa
 import pytest
 
+from hyperrec_core.histories import EVENT_TYPES
 from pipelines.preprocess.histories import histories
 from pipelines.preprocess.vocabulary import VOCABULARY, to_table, vocabulary
 
@@ -43,7 +44,6 @@ def test_the_last_file_describes_an_item_and_nothing_else_changes(spark, assigne
             ("a", ["old"], True, "old", "items/1.parquet"),
             ("a", ["new", "er"], False, "new", "items/2.parquet"),
             ("c", None, None, "see", "items/1.parquet"),
-            ("nobody bought", [], True, "x", "items/1.parquet"),
             (None, [], True, "x", "items/1.parquet"),
         ],
         "item_id string, category array<string>, is_live boolean, title string, source_file string",
@@ -59,18 +59,45 @@ def test_the_last_file_describes_an_item_and_nothing_else_changes(spark, assigne
     ]
 
 
+def test_live_items_without_interactions_come_last_and_leave_the_others_their_ids(spark, assigned):
+    rows = [
+        ("a", ["x"], False, "items/1.parquet"),
+        ("unseen", ["x", "y"], True, "items/1.parquet"),
+        ("0", None, None, "items/1.parquet"),
+        ("gone", ["x"], False, "items/1.parquet"),
+        ("back", ["x"], False, "items/1.parquet"),
+        ("back", ["x"], True, "items/2.parquet"),
+        *((bad, ["x"], True, "items/1.parquet") for bad in (None, " ", "n" * 256)),
+    ]
+    catalogue = spark.createDataFrame(
+        [(item, path, live, None, file) for item, path, live, file in rows],
+        "item_id string, category array<string>, is_live boolean, title string, source_file string",
+    )
+    table = to_table(vocabulary(assigned, catalogue))
+    assert table.schema == VOCABULARY
+    plain = to_table(vocabulary(assigned, None))
+    columns = ["item", "item_id", "count"]
+    assert table.slice(0, 4).select(columns).equals(plain.select(columns))
+    assert table.slice(4).to_pylist() == [
+        {"item": 4 + n, "item_id": item, "count": 0, "category": path, "is_live": True,
+         "title": None}
+        for n, (item, path) in enumerate([("0", []), ("back", ["x"]), ("unseen", ["x", "y"])])
+    ]  # fmt: skip
+
+
 def test_items_outside_the_vocabulary_leave_histories_and_their_labels_are_counted(spark):
     rows = [
-        ("u", "new", 0, 2, None, True),
-        ("u", "a", 5, 1, "test", True),
-        ("u", "new", 9, 0, "test", True),
-        ("v", "a", 0, 2, None, True),
-        ("v", "a", 5, 1, "test", True),
-        ("v", "b", 9, 0, "test", False),
+        ("u", "new", "view", 0, 2, None, True),
+        ("u", "a", "purchase", 5, 1, "test", True),
+        ("u", "new", "purchase", 9, 0, "test", True),
+        ("v", "a", "save", 0, 2, None, True),
+        ("v", "a", "purchase", 5, 1, "test", True),
+        ("v", "b", "purchase", 9, 0, "test", False),
     ]
     assigned = spark.createDataFrame(
         rows,
-        "user_id string, item_id string, seconds long, newer int, label string, in_test boolean",
+        "user_id string, item_id string, event_type string, seconds long, newer int, label string, "
+        "in_test boolean",
     )
     items = spark.createDataFrame(
         pa.table({"item_id": ["a", "b"], "item": pa.array([0, 1], pa.int32())})
@@ -82,7 +109,9 @@ def test_items_outside_the_vocabulary_leave_histories_and_their_labels_are_count
         "items": [0],
         "times": [5],
         "is_label": [False],
+        "events": [EVENT_TYPES.index("purchase")],
         "unseen_labels": 1,
         "lonely_labels": 1,
     }
     assert (found["v"]["items"], found["v"]["is_label"]) == ([0, 0], [False, True])
+    assert found["v"]["events"] == [EVENT_TYPES.index("save"), EVENT_TYPES.index("purchase")]
