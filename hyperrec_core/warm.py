@@ -116,7 +116,7 @@ def start_state(
     """
     require_alike(config, earlier.config)
     cpu = torch.device("cpu")
-    model = models.build(config, counts=torch.from_numpy(counts), users=0, seed=seed, device=cpu)
+    model = models.build(config, counts=torch.tensor(counts), users=0, seed=seed, device=cpu)
     state = model.state()
     trained = len(earlier.state[ITEM_TABLES[0]])
     rows = {item_id: row for row, item_id in enumerate(earlier.item_ids[:trained])}

@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 from datetime import date
+from typing import TYPE_CHECKING
 
+from pipelines.errors import UsageError
 from pipelines.runs import Run, RunRecord
 from pipelines.settings import Environment
-from pipelines.storage import open_storage
+from pipelines.storage import Storage, open_storage
+
+if TYPE_CHECKING:
+    from hyperrec_core.models import ModelConfig
+    from pipelines.profile import Profile
 
 
 def runs_url(source: str | None = None) -> str:
@@ -41,21 +47,51 @@ def start_run(
         runs: URL under which runs are kept.
 
     Raises:
-        UsageError: no such input, none up to `as_of`, or a profile that does not check.
+        UsageError: no such input, none up to `as_of`, a profile that does not check, or a run to
+            start from that is none.
     """
     # Spark and PyTorch take seconds to import, which finding a run does without.
     from pipelines.preprocess.source import raw_listing  # noqa: PLC0415
     from pipelines.profile import load_profile  # noqa: PLC0415
 
     settings = load_profile(profile, overrides)
-    storage = open_storage(source)
+    storage, place = open_storage(source), open_storage(runs or runs_url(source))
+    warm_start_run(place, settings)
     record = RunRecord.identify(
         as_of=as_of,
         source=storage.url,
         listing=raw_listing(storage, as_of),
         configuration=settings.model_dump(mode="json"),
     )
-    return Run.start(open_storage(runs or runs_url(source)), record)
+    return Run.start(place, record)
+
+
+def warm_start_run(runs: Storage, profile: Profile) -> tuple[Run, ModelConfig] | None:
+    """The trained run that a profile's training starts from, and the settings of its model.
+
+    Args:
+        runs: the storage of runs.
+        profile: of the run to train.
+
+    Returns:
+        None where the profile names no run.
+
+    Raises:
+        UsageError: there is no such run, it is not trained, or its model is of another kind.
+    """
+    if profile.warm_start is None:
+        return None
+    from hyperrec_core import warm  # noqa: PLC0415
+    from pipelines.profile import parse_profile  # noqa: PLC0415
+
+    run = Run.open(runs, profile.warm_start)
+    run.require("train")
+    earlier = parse_profile(run.record.configuration, source=f"run {run.run_id}").train.model
+    try:
+        warm.require_alike(profile.train.model, earlier)
+    except warm.WarmStartError as error:
+        raise UsageError(f"Training cannot start from run {run.run_id}: {error}.") from error
+    return run, earlier
 
 
 def open_run(run_id: str, runs: str | None = None) -> Run:

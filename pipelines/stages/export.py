@@ -43,7 +43,7 @@ def _work(run: Run, attempt: Attempt) -> dict[str, Any]:
             f"Run {run.run_id} is not published, the active version stays: {reasons}."
         )
     profile = parse_profile(run.record.configuration, source=f"run {run.run_id}")
-    vocabulary = read_vocabulary(attempt)
+    vocabulary = read_vocabulary(attempt, untrained=True)
     vectors = artefact.read_items(attempt.read("train", "items.parquet"))
     model = json.loads(attempt.read("train", "model.json"))
     flat = model["geometry"] != "hyperboloid"

@@ -1,4 +1,4 @@
-"""What the stages after preprocessing read: the vocabulary and the labelled histories."""
+"""What the later stages read: the vocabulary, the labelled histories, an earlier run's model."""
 
 from __future__ import annotations
 
@@ -11,13 +11,15 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from hyperrec_core import artefact, warm
 from hyperrec_core.histories import Histories
-from pipelines.runs import Attempt
+from hyperrec_core.models import ModelConfig
+from pipelines.runs import Attempt, Run
 
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """The items of a run, by dense id."""
+    """Items of a run, by dense id."""
 
     item_ids: list[str]
     counts: NDArray[np.int64]
@@ -29,9 +31,17 @@ class Vocabulary:
         return len(self.item_ids)
 
 
-def read_vocabulary(attempt: Attempt) -> Vocabulary:
-    """The vocabulary that the preprocess stage of the attempt's run wrote."""
+def read_vocabulary(attempt: Attempt, *, untrained: bool = False) -> Vocabulary:
+    """The vocabulary that the preprocess stage of the attempt's run wrote.
+
+    Args:
+        attempt: of a later stage.
+        untrained: whether to add the items without interactions, which come after the others and
+            take no part in training and evaluation.
+    """
     table = _read(attempt, "vocabulary.parquet").sort_by("item")
+    if not untrained:
+        table = table.filter(pc.greater(table["count"], 0))
     return Vocabulary(
         item_ids=table["item_id"].to_pylist(),
         counts=table["count"].to_numpy(),
@@ -39,6 +49,19 @@ def read_vocabulary(attempt: Attempt) -> Vocabulary:
         is_live=np.array(table["is_live"].to_pylist(), dtype=bool),
         titles=table["title"].to_pylist(),
     )
+
+
+def read_earlier(attempt: Attempt, run: Run, config: ModelConfig) -> warm.Earlier:
+    """The model of another run that is trained, noted as an input of this one."""
+
+    def read(name: str) -> bytes:
+        sha256 = run.require("train").output(name).sha256
+        attempt.inputs[f"{run.run_id}/train/{name}"] = sha256
+        return run.read("train", name)
+
+    _, tensors = artefact.load_checkpoint(read("checkpoint.safetensors"))
+    item_ids = artefact.read_items(read("items.parquet")).item_ids
+    return warm.Earlier(config, artefact.best_state(tensors), item_ids)
 
 
 def read_histories(attempt: Attempt, split: str, *, items: int) -> Histories:

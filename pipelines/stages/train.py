@@ -13,15 +13,21 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from torch import Tensor
 
-from hyperrec_core import artefact
+from hyperrec_core import artefact, cold, warm
 from hyperrec_core.analysis.disc import poincare_disc
 from hyperrec_core.fit import Checkpoint, Epoch, Progress, TrainingError, best_device, fit
-from hyperrec_core.models import Model
+from hyperrec_core.models import Model, ModelConfig, restore
 from pipelines.errors import PipelineError
-from pipelines.profile import parse_profile
+from pipelines.profile import Profile, parse_profile
 from pipelines.progress import bar
 from pipelines.runs import Attempt, Manifest, Run
-from pipelines.stages.inputs import Vocabulary, read_histories, read_vocabulary
+from pipelines.stages.inputs import (
+    Vocabulary,
+    read_earlier,
+    read_histories,
+    read_vocabulary,
+)
+from pipelines.start import warm_start_run
 
 log = logging.getLogger(__name__)
 
@@ -30,7 +36,8 @@ def run_train(run: Run) -> Manifest:
     """Do the train stage of a run, unless it is done.
 
     Raises:
-        UsageError: the preprocess stage is not done.
+        UsageError: the preprocess stage is not done, or training cannot start from the run that
+            the profile names.
         PipelineError: nothing to train on, or the loss is no longer finite.
     """
     return run.finish("train", lambda attempt: _work(run, attempt))
@@ -39,6 +46,7 @@ def run_train(run: Run) -> Manifest:
 def _work(run: Run, attempt: Attempt) -> dict[str, Any]:
     profile = parse_profile(run.record.configuration, source=f"run {run.run_id}")
     vocabulary = read_vocabulary(attempt)
+    start = _start(run, attempt, profile, vocabulary)
     train = read_histories(attempt, "train", items=len(vocabulary))
     validation = read_histories(attempt, "validation", items=len(vocabulary))
     device = best_device()
@@ -69,6 +77,7 @@ def _work(run: Run, attempt: Attempt) -> dict[str, Any]:
                 items=len(vocabulary),
                 seed=profile.seed,
                 device=device,
+                start=start,
                 resume=resume,
                 after_epoch=after_epoch,
                 on_batch=move,
@@ -76,6 +85,7 @@ def _work(run: Run, attempt: Attempt) -> dict[str, Any]:
         except TrainingError as error:
             raise PipelineError(str(error)) from error
     _write_outputs(attempt, model, progress, last or (resume[1] if resume else {}), vocabulary)
+    _write_items(attempt, profile.train.model, model, vocabulary)
     best = progress.epochs[progress.best_epoch - 1]
     return {
         "device": device.type,
@@ -85,6 +95,24 @@ def _work(run: Run, attempt: Attempt) -> dict[str, Any]:
             sum(e.examples_per_second for e in progress.epochs) / len(progress.epochs)
         ),
     }
+
+
+def _start(
+    run: Run, attempt: Attempt, profile: Profile, vocabulary: Vocabulary
+) -> dict[str, Tensor] | None:
+    found = warm_start_run(run.storage, profile)
+    if found is None:
+        return None
+    earlier = read_earlier(attempt, *found)
+    log.info("Starting from the points of run %s.", profile.warm_start)
+    return warm.start_state(
+        profile.train.model,
+        earlier,
+        item_ids=vocabulary.item_ids,
+        categories=vocabulary.categories,
+        counts=vocabulary.counts,
+        seed=profile.seed,
+    )
 
 
 def _latest_checkpoint(run: Run) -> Checkpoint | None:
@@ -120,10 +148,6 @@ def _write_outputs(
     tensors: dict[str, Tensor],
     vocabulary: Vocabulary,
 ) -> None:
-    table = artefact.items_table(model, vocabulary.item_ids)
-    sink = pa.BufferOutputStream()
-    pq.write_table(table, sink)
-    attempt.write("items.parquet", sink.getvalue().to_pybytes(), rows=table.num_rows)
     attempt.write("model.json", json.dumps(model.description(), indent=2).encode())
     attempt.write("epochs.json", json.dumps(progress.to_json(), indent=2).encode())
     attempt.write("checkpoint.safetensors", artefact.save_checkpoint(progress, tensors))
@@ -139,3 +163,18 @@ def _write_outputs(
             title=f"Items of run {attempt.run.run_id}",
         )
         attempt.write("items.png", picture.read_bytes())
+
+
+def _write_items(
+    attempt: Attempt, config: ModelConfig, model: Model, vocabulary: Vocabulary
+) -> None:
+    """The published vectors, those of items without interactions with them."""
+    everything = read_vocabulary(attempt, untrained=True)
+    state = cold.with_cold_items(
+        config, model.state(), counts=vocabulary.counts, categories=everything.categories
+    )
+    published = restore(config, state, device=next(iter(state.values())).device)
+    table = artefact.items_table(published, everything.item_ids)
+    sink = pa.BufferOutputStream()
+    pq.write_table(table, sink)
+    attempt.write("items.parquet", sink.getvalue().to_pybytes(), rows=table.num_rows)

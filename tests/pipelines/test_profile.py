@@ -136,6 +136,8 @@ def test_a_wrong_setting_is_named_with_its_place(
         ('preprocess.drop={free = "price = 0"}', {"free": "price = 0"}),
         ("preprocess.drop.free=price = 0", "price = 0"),
         ("evaluate.minimum_ratio=0", 0.0),
+        ("warm_start=2024-01-09-0123456789", "2024-01-09-0123456789"),
+        ("warm_start=2024-01-09-1234e56789", "2024-01-09-1234e56789"),
     ],
 )
 def test_an_override_replaces_one_setting(override: str, value: object) -> None:
