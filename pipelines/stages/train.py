@@ -151,10 +151,16 @@ def _write_outputs(
     attempt.write("model.json", json.dumps(model.description(), indent=2).encode())
     attempt.write("epochs.json", json.dumps(progress.to_json(), indent=2).encode())
     attempt.write("checkpoint.safetensors", artefact.save_checkpoint(progress, tensors))
+    if model.description()["geometry"] == "hyperboloid":
+        _draw(attempt, model, vocabulary)
+
+
+def _draw(attempt: Attempt, model: Model, vocabulary: Vocabulary) -> None:
+    """The items on the Poincaré disc, which is a picture of hyperbolic space alone."""
+    points = model.item_vectors().cpu().numpy()
+    points[:, 0] = -points[:, 0]
     with tempfile.TemporaryDirectory() as folder:
         picture = Path(folder, "items.png")
-        points = model.item_vectors().cpu().numpy()
-        points[:, 0] = -points[:, 0]
         poincare_disc(
             points,
             vocabulary.counts,
