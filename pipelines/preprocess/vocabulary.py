@@ -1,8 +1,8 @@
 """The vocabulary: items with their dense ids and catalogue entries.
 
 The items of training rows come first: the model is trained on them. After them come the
-catalogue's live items that no training row has, with count 0; they are placed after training and
-published with the others.
+catalogue's live items that no training row has and that have a category, with count 0; they are
+placed by it after training and published with the others.
 """
 
 from __future__ import annotations
@@ -40,8 +40,8 @@ def vocabulary(assigned: DataFrame, catalogue: DataFrame | None) -> DataFrame:
 
     Returns:
         Columns of `VOCABULARY`, in no order. An item the catalogue does not know has no category,
-        no title, and counts as live. A catalogue's item that is not live, or whose id breaks the
-        rules of raw rows, is there only when training rows have it.
+        no title, and counts as live. A catalogue's item that is not live, has no category, or
+        whose id breaks the rules of raw rows, is there only when training rows have it.
     """
     counts = assigned.where("in_train").groupBy("item_id").agg(F.count("*").alias("count"))
     if catalogue is None:
@@ -56,7 +56,10 @@ def vocabulary(assigned: DataFrame, catalogue: DataFrame | None) -> DataFrame:
         newest = F.max_by(entry, F.struct("source_file", F.xxhash64(entry))).alias("entry")
         known = catalogue.where(is_item_id("item_id")).groupBy("item_id").agg(newest)
         items = counts.join(known, "item_id", "full").select("item_id", "count", "entry.*")
-        items = items.where(F.col("count").isNotNull() | F.col("is_live"))
+        # Without a category nothing says where such an item belongs; catalogues made from
+        # transactions have none and name fees and postage, too.
+        placeable = F.col("is_live") & (F.size("category") > 0)
+        items = items.where(F.col("count").isNotNull() | placeable)
     order = Window.orderBy(F.desc("count"), "item_id")
     return items.select(
         "item_id",

@@ -63,7 +63,9 @@ def test_live_items_without_interactions_come_last_and_leave_the_others_their_id
     rows = [
         ("a", ["x"], False, "items/1.parquet"),
         ("unseen", ["x", "y"], True, "items/1.parquet"),
-        ("0", None, None, "items/1.parquet"),
+        ("0", ["z"], None, "items/1.parquet"),
+        ("postage", [], True, "items/1.parquet"),
+        ("fee", None, True, "items/1.parquet"),
         ("gone", ["x"], False, "items/1.parquet"),
         ("back", ["x"], False, "items/1.parquet"),
         ("back", ["x"], True, "items/2.parquet"),
@@ -81,7 +83,7 @@ def test_live_items_without_interactions_come_last_and_leave_the_others_their_id
     assert table.slice(4).to_pylist() == [
         {"item": 4 + n, "item_id": item, "count": 0, "category": path, "is_live": True,
          "title": None}
-        for n, (item, path) in enumerate([("0", []), ("back", ["x"]), ("unseen", ["x", "y"])])
+        for n, (item, path) in enumerate([("0", ["z"]), ("back", ["x"]), ("unseen", ["x", "y"])])
     ]  # fmt: skip
 
 
