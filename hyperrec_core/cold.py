@@ -42,7 +42,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from hyperrec_core.models import ModelConfig
-from hyperrec_core.spaces import Flat, Hyperboloid, Space
+from hyperrec_core.spaces import Space, space_of
 
 Category = tuple[str, ...]
 """A category, widest first; empty where an item has none."""
@@ -51,11 +51,6 @@ ITEM_TABLES = ("target", "context")
 """Names, in a model's state, of the tables with a point an item."""
 
 _RARE = 0.1  # the share of trained items, rarest first, whose distance counts
-
-
-def space_of(config: ModelConfig) -> Space:
-    """The space that a model's points live in."""
-    return Hyperboloid() if config.geometry == "hyperboloid" else Flat()
 
 
 def with_cold_items(
@@ -78,7 +73,7 @@ def with_cold_items(
         training needs, the optimiser's memory of each item.
     """
     trained = len(counts)
-    space = space_of(config)
+    space = space_of(config.geometry)
     rare = torch.from_numpy(counts <= np.quantile(counts, _RARE))
     remembered = tuple(f"{name}." for name in ITEM_TABLES)
     published = {name: t for name, t in state.items() if not name.startswith(remembered)}

@@ -8,7 +8,7 @@ score does. Gradients are by the D coordinates; those by a flat point's first on
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Literal, Protocol
 
 import torch
 from torch import Tensor
@@ -17,6 +17,10 @@ from hyperrec_core.geometry import lorentz
 
 # Below this length sinh(n)/n is 1 to float32 precision, and dividing would give 0/0.
 _SMALL_NORM = 1e-9
+
+
+Geometry = Literal["hyperboloid", "euclidean", "inner_product"]
+"""`euclidean` and `inner_product` are flat space, judged by distances or by inner products."""
 
 
 class Space(Protocol):
@@ -153,6 +157,11 @@ class Flat:
 
     def transport(self, start: Tensor, stop: Tensor, tangent: Tensor) -> Tensor:
         return tangent
+
+
+def space_of(geometry: Geometry) -> Space:
+    """Where the points of a model of that geometry live."""
+    return Hyperboloid() if geometry == "hyperboloid" else Flat()
 
 
 def _square(x: Tensor) -> Tensor:

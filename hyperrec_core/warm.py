@@ -43,8 +43,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from hyperrec_core import models
-from hyperrec_core.cold import ITEM_TABLES, Category, category_midpoints, space_of
+from hyperrec_core.cold import ITEM_TABLES, Category, category_midpoints
 from hyperrec_core.models import ModelConfig
+from hyperrec_core.spaces import space_of
 
 _KEPT_SUMS = 0.1  # the share of Adagrad's sums that is carried over; see the module
 
@@ -136,7 +137,7 @@ def start_state(
         wanted = [categories[row] for row in new.tolist()]
         for name in ITEM_TABLES[: config.tables]:
             table = state[name]
-            points, levels = category_midpoints(space_of(config), table[to], paths, wanted)
+            points, levels = category_midpoints(space_of(config.geometry), table[to], paths, wanted)
             placed = levels > 0
             table[torch.from_numpy(new[placed])] = points[torch.from_numpy(placed)]
     return state

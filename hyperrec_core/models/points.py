@@ -27,7 +27,7 @@ from hyperrec_core.histories import EVENT_TYPES, Batch
 from hyperrec_core.losses import LossGradient
 from hyperrec_core.models.points_config import PointsConfig
 from hyperrec_core.scores import Score
-from hyperrec_core.spaces import Flat, Hyperboloid, Space
+from hyperrec_core.spaces import space_of
 from hyperrec_core.tiles import Tiles
 
 _TARGET, _CONTEXT, _USERS = "target", "context", "users"
@@ -40,7 +40,7 @@ class Points:
         """A model from `initial_state`, or from the `state` of another of this configuration."""
         self.config = config
         self.lags = aggregate.WHOLE_HISTORY if config.aggregator == "uniform" else config.lags
-        self._space: Space = Hyperboloid() if config.geometry == "hyperboloid" else Flat()
+        self._space = space_of(config.geometry)
         self._score = Score(self._space, config.score)
         self._state = state
         self._history_table = _CONTEXT if config.tables == 2 else _TARGET
@@ -261,7 +261,7 @@ def initial_state(
         device: where the model will be.
     """
     generator = torch.Generator().manual_seed(seed)
-    space = Hyperboloid() if config.geometry == "hyperboloid" else Flat()
+    space = space_of(config.geometry)
 
     def table(rows: int) -> Tensor:
         d, width = config.dimensions, config.initial_width

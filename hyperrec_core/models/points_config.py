@@ -11,8 +11,7 @@ from hyperrec_core.initialise import InitialName
 from hyperrec_core.losses import LossName
 from hyperrec_core.optim import OptimiserName
 from hyperrec_core.scores import ScoreName
-
-Geometry = Literal["hyperboloid", "euclidean", "inner_product"]
+from hyperrec_core.spaces import Geometry
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,12 +8,12 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hyperrec_core.cold import Category, category_midpoints, space_of, with_cold_items
+from hyperrec_core.cold import Category, category_midpoints, with_cold_items
 from hyperrec_core.geometry import lorentz
 from hyperrec_core.midpoint import normalise
 from hyperrec_core.models import PointsConfig, build, restore
 from hyperrec_core.similar import top_similar
-from hyperrec_core.spaces import Hyperboloid
+from hyperrec_core.spaces import Hyperboloid, space_of
 
 CPU = torch.device("cpu")
 # Twenty dresses in one direction and twenty hats in another, the later the rarer and farther out.
@@ -36,7 +36,7 @@ def trained(settings: PointsConfig) -> dict[str, torch.Tensor]:
         spatial[1::2, 1] = 1.0
         spatial += 0.1 * torch.rand(40, 3, generator=rng)
         spatial *= torch.linspace(0.1, 1.0, 40).unsqueeze(1)
-        state[name].copy_(space_of(settings).lift(spatial))
+        state[name].copy_(space_of(settings.geometry).lift(spatial))
     return state
 
 
@@ -66,7 +66,7 @@ def test_cold_items_point_to_their_category_from_where_rare_items_are(settings):
         length = points[:, 1:].norm(dim=1)
         rarest = state[name][COUNTS <= 4, 1:].norm(dim=1)
         assert torch.allclose(length, rarest.median())
-        assert torch.equal(space_of(settings).lift(points[:, 1:]), points)
+        assert torch.equal(space_of(settings.geometry).lift(points[:, 1:]), points)
         # The hat points like hats; a sock, with no sock to go by, between hats and dresses.
         hat, sock, food, nothing, red = torch.nn.functional.normalize(points[:, 1:], dim=1)
         assert hat[1] > 0.95 > sock[1] > 0.5

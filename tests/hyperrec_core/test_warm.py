@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 import torch
 
-from hyperrec_core.cold import category_midpoints, space_of
+from hyperrec_core.cold import category_midpoints
 from hyperrec_core.fit import TrainConfig, fit
 from hyperrec_core.histories import Histories
 from hyperrec_core.models import PointsConfig, build
+from hyperrec_core.spaces import space_of
 from hyperrec_core.warm import Earlier, WarmStartError, require_alike, start_state
 from tests.hyperrec_core.test_fit import CPU, ITEMS, chains
 
@@ -30,7 +31,9 @@ def earlier(config: PointsConfig = CONFIG) -> Earlier:
     generator = torch.Generator().manual_seed(3)
     for name, tensor in state.items():
         if name in ("target", "context"):
-            lifted = space_of(config).lift(torch.randn(30, config.dimensions, generator=generator))
+            lifted = space_of(config.geometry).lift(
+                torch.randn(30, config.dimensions, generator=generator)
+            )
             tensor.copy_(lifted)
         else:
             tensor.copy_(1.0 + torch.rand(tensor.shape, generator=generator))
@@ -68,7 +71,7 @@ def test_every_item_starts_where_it_should(geometry):
                 continue
             # Odd items share the department but no category with those known.
             [midpoint], [level] = category_midpoints(
-                space_of(config), points, paths, [CATEGORIES[n]]
+                space_of(config.geometry), points, paths, [CATEGORIES[n]]
             )
             assert level == (2 if n % 2 == 0 else 1)
             assert torch.equal(state[name][n], midpoint)
