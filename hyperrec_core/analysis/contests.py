@@ -59,16 +59,23 @@ class Budget:
         trials: settings tried, at most.
         tuning_seconds: after which no trial begins and, once one has succeeded, none goes on; a
             bound for slow models, far above what the others need.
-        trial_epochs: of a trial, for models that have epochs.
-        epochs: of a race.
+        trial_examples: of a trial, for models that have epochs: as many whole epochs as these
+            allow, one at least.
+        examples: of a race, likewise.
+        epochs: no more than these, however small the set.
         seeds: races of a model whose result depends on a seed; the others have one.
     """
 
-    trials: int = 6
+    trials: int = 4
     tuning_seconds: float = 400.0
-    trial_epochs: int = 3
-    epochs: int = 8
+    trial_examples: int = 3_000_000
+    examples: int = 8_000_000
+    epochs: int = 12
     seeds: int = 3
+
+    def epochs_of(self, examples: int, labels: int) -> int:
+        """How many epochs of so many labels the examples allow."""
+        return min(self.epochs, max(1, examples // labels))
 
 
 @dataclass(frozen=True)
@@ -220,7 +227,9 @@ def _try(contest: Contest, split: Split, parameters: Parameters, seconds: float)
     value = problem = None
     started = fitted_at = time.monotonic()
     try:
-        effort = Effort(contest.budget.trial_epochs, started + seconds)
+        budget = contest.budget
+        epochs = budget.epochs_of(budget.trial_examples, len(split.train))
+        effort = Effort(epochs, started + seconds)
         fitted = contestants.fit(contest.model, split, parameters, seed=0, effort=effort)
         fitted_at = time.monotonic()
         value = evaluate(
@@ -259,7 +268,8 @@ def _propose(model: str, done: Sequence[Trial]) -> Parameters:
 
 def _race(contest: Contest, split: Split, best: Trial, seed: int) -> None:
     """Fit with the best trial's parameters and judge on test."""
-    effort = Effort(contest.budget.epochs, math.inf)
+    budget = contest.budget
+    effort = Effort(budget.epochs_of(budget.examples, len(split.train)), math.inf)
     started = time.monotonic()
     fitted = contestants.fit(contest.model, split, best.parameters, seed=seed, effort=effort)
     fitted_at = time.monotonic()

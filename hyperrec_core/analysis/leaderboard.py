@@ -14,22 +14,21 @@ from hyperrec_core.analysis.report import Report
 
 log = logging.getLogger(__name__)
 
-# Larger sets first, so that the last contests to end are short ones.
 FULL = (
     "ml-1m",
-    "amazon-clothing-5core",
     "online-retail",
-    "amazon-sports-5core",
-    "amazon-cellphones-5core",
-    "amazon-beauty-5core",
     "amazon-toys-5core",
+    "amazon-beauty-5core",
     "amazon-tools-5core",
     "renttherunway",
+    "amazon-cellphones-5core",
+    "amazon-sports-5core",
+    "amazon-clothing-5core",
 )
 QUICK = ("online-retail", "ml-100k", "amazon-musical-instruments-5core")
 
 
-QUICK_BUDGET = Budget(trials=3, trial_epochs=2, epochs=6, seeds=1)
+QUICK_BUDGET = Budget(trials=3, trial_examples=500_000, examples=1_000_000, seeds=1)
 
 
 def run(
@@ -70,8 +69,9 @@ def run(
         for model in CONTESTANTS
     ]
     log.info(
-        "%d contests, %d at a time: %d trials of %d epochs, then %d races of %d",
-        len(contests), workers, budget.trials, budget.trial_epochs, budget.seeds, budget.epochs,
+        "%d contests, %d at a time: %d trials of up to %s examples, then %d races of up to %s",
+        len(contests), workers, budget.trials, f"{budget.trial_examples:,}", budget.seeds,
+        f"{budget.examples:,}",
     )  # fmt: skip
     run_contests(contests, workers=workers)
     report = standings.tabulate(contests, to)

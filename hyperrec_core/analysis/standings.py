@@ -265,9 +265,11 @@ def _notes(contests: Sequence[Contest]) -> list[str]:
         f"Tuning: the same for every model and set, on up to {TUNING_LABELS:,} validation labels "
         f"(NDCG@10 among {NEGATIVES} negatives): {budget.trials} trials, first the model's own "
         "starting points (below), the others chosen by optuna's TPE; where a model has epochs, "
-        f"a trial has {budget.trial_epochs}. After {budget.tuning_seconds:g} s no trial begins.",
-        f"Races: the best trial's parameters, {budget.epochs} epochs, keeping the one that "
-        f"validates best; {budget.seeds} seeds (1 for a model without randomness). Fitted on train "
+        f"a trial has as many as {budget.trial_examples:,} examples allow, up to {budget.epochs}. "
+        f"After {budget.tuning_seconds:g} s no trial begins.",
+        f"Races: the best trial's parameters, as many epochs as {budget.examples:,} examples make, "
+        f"{budget.epochs} at most, keeping the one that validates best; {budget.seeds} seeds (1 "
+        "for a model without randomness). Fitted on train "
         "alone; test histories hold the validation item for every model.",
         "The full ranking leaves out the items of the history, except on "
         f"{', '.join(sorted(REPEATS))}, where people buy again.",

@@ -20,7 +20,7 @@ from hyperrec_core.analysis.contests import Budget, Contest, Trial, hold
 from hyperrec_core.analysis.datasets import DatasetError, Split, leave_last_out, load
 from hyperrec_core.fit import TrainingError
 
-SMALL = Budget(trials=4, tuning_seconds=1e6, trial_epochs=1, epochs=2, seeds=2)
+SMALL = Budget(trials=4, tuning_seconds=1e6, trial_examples=1, examples=10**9, epochs=2, seeds=2)
 
 
 @pytest.fixture(scope="module")
