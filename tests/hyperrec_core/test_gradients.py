@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from hyperrec_core import losses, midpoint
 from hyperrec_core.geometry import klein, lorentz, poincare
 from tests.hyperrec_core import spaces
-from tests.hyperrec_core.test_losses import plain_wmrb
 from tests.hyperrec_core.spaces import seeds
+from tests.hyperrec_core.test_losses import plain_wmrb
 
 FLOAT64 = torch.float64
 
