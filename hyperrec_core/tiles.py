@@ -19,8 +19,9 @@ from torch import Tensor
 from hyperrec_core.histories import Histories, on_device
 
 SEGMENT = 32
-"""Histories that end within this many positions share a segment. Longer segments save fetches and
-cost band; 16 to 64 measure alike."""
+"""Histories that end within this many positions share a segment. Longer segments save fetches, but
+fill a batch with fewer users: 8 takes a fifth more time and gives 0.002 more NDCG@10 on MovieLens
+1M (two epochs), 657 on Online Retail's baskets a quarter less and 0.016 less (eight epochs)."""
 
 _LEAST_TILE = 64  # positions of a tile, so that short rows are packed together
 
