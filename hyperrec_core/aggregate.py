@@ -6,7 +6,7 @@ tiles, and so are their gradients, whatever the weights.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -92,8 +92,9 @@ class Band:
         return Gradients(of_points, of_lags, of_entry)
 
 
-class Gradients:
+class Gradients(NamedTuple):
     """Derivatives by points [T, P, D], by lag weights [lags] and by entry factors [T, P]."""
 
-    def __init__(self, points: Tensor, lags: Tensor | None, entry: Tensor | None) -> None:
-        self.points, self.lags, self.entry = points, lags, entry
+    points: Tensor
+    lags: Tensor | None
+    entry: Tensor | None

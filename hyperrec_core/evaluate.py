@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from hyperrec_core import sampling
-from hyperrec_core.histories import Batch, Histories
+from hyperrec_core.histories import Batch, Histories, ramp
 from hyperrec_core.models.protocol import Model
 from hyperrec_core.ranks import Ranks
 
@@ -153,7 +153,7 @@ def marks(
 ) -> NDArray[np.bool_]:
     """Which items stand in the positions from `starts` up to `ends`, [B, items]."""
     lengths = ends - starts
-    inside = np.arange(int(lengths.sum())) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+    inside = ramp(lengths)
     marks = np.zeros((len(starts), items), bool)
     example = np.repeat(np.arange(len(starts)), lengths)
     marks[example, histories.items[np.repeat(starts, lengths) + inside]] = True

@@ -8,7 +8,7 @@ into its history.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -159,7 +159,7 @@ class Histories:
         ends, starts = ends[first], self.offsets[self.rows[examples[first]]]
         lengths = np.minimum(ends - starts, lags)
         offsets = np.cumsum(lengths) - lengths
-        lag = np.arange(int(lengths.sum())) - np.repeat(offsets, lengths)
+        lag = ramp(lengths)
         positions = np.repeat(ends - 1, lengths) - lag
         return Batch(
             index=torch.from_numpy(self.items[positions].astype(np.int64)),
@@ -173,13 +173,10 @@ class Histories:
             else torch.from_numpy(self.events[positions].astype(np.int64)),
         )
 
-    def batches(
-        self, size: int, *, lags: int, order: NDArray[np.int64] | None = None
-    ) -> Iterator[Batch]:
-        """All examples in batches of `size`, in file order or in the order given."""
-        order = np.arange(len(self)) if order is None else order
-        for start in range(0, len(order), size):
-            yield self.batch(order[start : start + size], lags=lags)
+
+def ramp(sizes: NDArray[np.int64]) -> NDArray[np.int64]:
+    """0, 1, ... within each group of these sizes, one group after the other."""
+    return np.arange(int(sizes.sum())) - np.repeat(np.cumsum(sizes) - sizes, sizes)
 
 
 def _events(table: pa.Table, positions: int) -> NDArray[np.int8] | None:

@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from hyperrec_core.histories import Histories, on_device
+from hyperrec_core.histories import Histories, on_device, ramp
 
 SEGMENT = 32
 """Histories that end within this many positions share a segment. Longer segments save fetches, but
@@ -121,7 +121,7 @@ def _drawn(
     if counts.max() <= per_history:
         return np.arange(len(group))
     order = np.lexsort((generator.random(len(group)), group))
-    place = np.arange(len(order)) - np.repeat(np.cumsum(counts) - counts, counts)
+    place = ramp(counts)
     return np.sort(order[place < per_history])
 
 
@@ -147,7 +147,7 @@ def _pack(
     items: int,
 ) -> Tiles:
     first, sizes = segments.first[part], segments.sizes[part]
-    examples = segments.labels[np.repeat(first, sizes) + _ramp(sizes)]
+    examples = segments.labels[np.repeat(first, sizes) + ramp(sizes)]
     segment_of = np.repeat(np.arange(len(sizes)), sizes)
     new = _starts_group(histories.ends[examples]) | (np.diff(segment_of, prepend=-1) != 0)
     contexts = examples[new]  # one label for each distinct history
@@ -163,9 +163,9 @@ def _pack(
 
     tiles, positions = int(tile[-1]) + 1, int((column + spans).max())
     places = int((place + counts).max())
-    source = np.repeat(begin, spans) + _ramp(spans)
-    target = np.repeat(tile * positions + column, spans) + _ramp(spans)
-    slots = (tile * places + place)[home] + _ramp(counts)
+    source = np.repeat(begin, spans) + ramp(spans)
+    target = np.repeat(tile * positions + column, spans) + ramp(spans)
+    slots = (tile * places + place)[home] + ramp(counts)
 
     def spread(values: NDArray[np.int64], at: NDArray[np.int64], width: int) -> Tensor:
         flat = np.zeros(tiles * width, dtype=np.int64)
@@ -196,7 +196,7 @@ def _seen(
     distinct, place = np.unique(rows, return_inverse=True)
     starts = histories.offsets[distinct]
     lengths = histories.offsets[distinct + 1] - starts
-    inside = histories.items[np.repeat(starts, lengths) + _ramp(lengths)]
+    inside = histories.items[np.repeat(starts, lengths) + ramp(lengths)]
     # An item drawn twice is looked up under its last place, and its first is given the same answer.
     number = np.full(items, -1)
     number[negatives] = np.arange(len(negatives))
@@ -219,8 +219,3 @@ def _fill(
         placed[:, number] = tile, column, place
         column, place = column + span, place + count
     return placed[0], placed[1], placed[2]
-
-
-def _ramp(sizes: NDArray[np.int64]) -> NDArray[np.int64]:
-    """0, 1, ... within each group of these sizes, one group after the other."""
-    return np.arange(int(sizes.sum())) - np.repeat(np.cumsum(sizes) - sizes, sizes)

@@ -16,7 +16,7 @@ All gradients are closed forms; the suite holds them against autograd on the pla
 from __future__ import annotations
 
 from importlib import metadata
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -75,7 +75,8 @@ class Points:
             found = self._loss(positive, negative, batch.seen)
             by_negative = found.negative
         if raw is not None:
-            self._learn_scale((raw * by_negative).sum() + (positive * found.positive).sum(), rate)
+            by_log_scale = (raw * by_negative).sum() + (positive * found.positive).sum()
+            self._adagrad("log_scale", "scale_sums", by_log_scale.view(1), rate)
 
         by_users, by_negatives = self._score.pull_pairs(
             users, negatives, by_negative.mul_(negative_slope)
@@ -107,14 +108,14 @@ class Points:
         learned = self.config.aggregator == "learned"
         found = history.band.gradients(history.points, by_sums, by_lag=learned)
         if found.lags is not None:
-            self._adagrad("lag", found.lags * history.weights, rate)
+            self._adagrad("lag_logits", "lag_sums", found.lags * history.weights, rate)
         if found.entry is not None and history.band.entry is not None and batch.events is not None:
             by_event = torch.bincount(
                 batch.events.flatten(),
                 (found.entry * history.band.entry).flatten(),
                 minlength=len(EVENT_TYPES),
             )
-            self._adagrad("event", by_event.to(found.entry.dtype), rate)
+            self._adagrad("event_logits", "event_sums", by_event.to(found.entry.dtype), rate)
         return self._history_table, batch.items.flatten(), found.points.flatten(0, 1)
 
     def _event_weights(self, events: Tensor | None) -> Tensor | None:
@@ -127,16 +128,10 @@ class Points:
             float(self._state["log_scale"].exp()) if self.config.learn_scale else self.config.scale
         )
 
-    def _learn_scale(self, by_log_scale: Tensor, rate: float) -> None:
-        sums, value = self._state["scale_sums"], self._state["log_scale"]
+    def _adagrad(self, name: str, sums: str, gradient: Tensor, rate: float) -> None:
         optim.adagrad_(
-            value, sums, by_log_scale.view(1), learning_rate=rate * self.config.lag_learning_rate
-        )
-
-    def _adagrad(self, name: str, gradient: Tensor, rate: float) -> None:
-        optim.adagrad_(
-            self._state[f"{name}_logits"],
-            self._state[f"{name}_sums"],
+            self._state[name],
+            self._state[sums],
             gradient,
             learning_rate=rate * self.config.lag_learning_rate,
         )
@@ -233,19 +228,14 @@ class Points:
         }
 
 
-class _History:
+class _History(NamedTuple):
     """What the backward pass needs of the forward one."""
 
-    def __init__(
-        self,
-        users: Tensor,
-        divisor: Tensor,
-        points: Tensor,
-        band: aggregate.Band,
-        weights: Tensor,
-    ) -> None:
-        self.users, self.divisor, self.points = users, divisor, points
-        self.band, self.weights = band, weights
+    users: Tensor
+    divisor: Tensor
+    points: Tensor
+    band: aggregate.Band
+    weights: Tensor
 
 
 def initial_state(
@@ -263,21 +253,21 @@ def initial_state(
     generator = torch.Generator().manual_seed(seed)
     space = space_of(config.geometry)
 
-    def table(rows: int) -> Tensor:
+    def table(rows: int, occurrences: Tensor | None) -> Tensor:
         d, width = config.dimensions, config.initial_width
-        if config.initial == "radius" and rows == len(counts):
-            spatial = initialise.by_popularity(counts, d, width=width, generator=generator)
+        if config.initial == "radius" and occurrences is not None:
+            spatial = initialise.by_popularity(occurrences, d, width=width, generator=generator)
         elif config.initial == "hypercube":
             spatial = initialise.hypercube(rows, d, width=width, generator=generator)
         else:
             spatial = initialise.ball(rows, d, width=width, generator=generator)
         return space.lift(spatial).to(device)
 
-    tables = {_TARGET: table(len(counts))}
+    tables = {_TARGET: table(len(counts), counts)}
     if config.tables == 2:
-        tables[_CONTEXT] = table(len(counts))
+        tables[_CONTEXT] = table(len(counts), counts)
     if config.users == "table":
-        tables[_USERS] = table(users)
+        tables[_USERS] = table(users, None)
     state = dict(tables)
     for name, points in tables.items():
         remembered = optim.new_state(config.optimiser, points)
