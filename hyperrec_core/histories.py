@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
@@ -18,6 +19,8 @@ import pyarrow.compute as pc
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+
+from hyperrec_core import loading
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -28,6 +31,9 @@ EVENT_TYPES = ("purchase", "view", "add_to_bag", "save", "rating", "return")
 Examples = TypeVar("Examples", bound="DataclassInstance")
 
 COLUMNS = ("user_id", "items", "times", "is_label")
+
+_KINDS = {"items": pa.int32(), "times": pa.int64(), "is_label": pa.bool_(), "events": pa.int8()}
+_NULLS = "Histories contain nulls."
 
 
 class HistoriesError(ValueError):
@@ -104,48 +110,27 @@ class Histories:
         return self.items[self.label_positions]
 
     @classmethod
-    def from_tables(cls, tables: Sequence[pa.Table], *, items: int) -> Histories:
-        """Histories from the parts of a split, in their order.
+    def from_parquet(
+        cls, parts: Sequence[Path], *, items: int, spool: Path | None = None
+    ) -> Histories:
+        """Histories from the Parquet files of a split, read twice and a batch of rows at a time.
 
         Args:
-            tables: tables with the columns of the contract; at least one.
+            parts: files with the columns of the contract, in any order; at least one.
             items: size of the vocabulary; every id must be below it.
+            spool: a folder for the arrays of positions and labels, which are then mapped from
+                files in it, so that the set may exceed memory; by default they are in memory.
 
         Raises:
             HistoriesError: a column is missing, an id is out of range, times fall within a row, or
                 a label has no strictly earlier position.
         """
-        table = pa.concat_tables(tables).combine_chunks()
-        if missing := [name for name in COLUMNS if name not in table.column_names]:
-            raise HistoriesError(
-                f"Histories lack the columns {missing}; found {table.column_names}."
-            )
-        # One total order of rows, whatever order the parts were written in: training draws by row.
-        table = table.sort_by("user_id")
-        flat, offsets = _flatten(table["items"])
-        times, _ = _flatten(table["times"])
-        is_label, _ = _flatten(table["is_label"])
-        if len(times) != len(flat) or len(is_label) != len(flat):
-            raise HistoriesError("items, times and is_label of some row differ in length.")
-        if len(flat) and (flat.min() < 0 or flat.max() >= items):
-            raise HistoriesError(f"Item ids reach {flat.max()}, beyond the vocabulary of {items}.")
-        tie_start = _tie_starts(times.astype(np.int64), offsets)
-        label_positions = np.flatnonzero(is_label).astype(np.int64)
-        rows = np.searchsorted(offsets, label_positions, side="right") - 1
-        ends = tie_start[label_positions]
-        if len(ends) and (empty := np.flatnonzero(ends <= offsets[rows])).size:
-            user = table["user_id"][int(rows[empty[0]])].as_py()
-            raise HistoriesError(f"A label of user {user!r} has no strictly earlier position.")
-        return cls(
-            user_ids=table["user_id"],
-            items=flat.astype(np.int32),
-            offsets=offsets,
-            rows=rows,
-            label_positions=label_positions,
-            ends=ends,
-            users=np.arange(len(table)),
-            events=_events(table, len(flat)),
-        )
+        return _load(parts, items, spool)
+
+    @classmethod
+    def from_tables(cls, tables: Sequence[pa.Table], *, items: int) -> Histories:
+        """Histories from tables in memory; else as `from_parquet`."""
+        return _load(tables, items, None)
 
     def aligned_to(self, train: Histories) -> Histories:
         """The same histories, their users numbered as in `train`; -1 for those it has not."""
@@ -179,37 +164,133 @@ def ramp(sizes: NDArray[np.int64]) -> NDArray[np.int64]:
     return np.arange(int(sizes.sum())) - np.repeat(np.cumsum(sizes) - sizes, sizes)
 
 
-def _events(table: pa.Table, positions: int) -> NDArray[np.int8] | None:
-    if "events" not in table.column_names:
-        return None
-    events, _ = _flatten(table["events"])
-    if len(events) != positions or (
-        len(events) and not 0 <= events.min() <= events.max() < len(EVENT_TYPES)
-    ):
+def _load(parts: Sequence[pa.Table] | Sequence[Path], items: int, spool: Path | None) -> Histories:
+    """Histories from parts that are read twice: for the size and place of each row, and to copy."""
+    columns = _columns(parts)
+    user_ids, lengths, labels = _sizes(parts)
+    # One total order of rows, whatever order the parts were written in: training draws by row.
+    order = pc.sort_indices(user_ids)
+    user_ids = user_ids.take(order)
+    number = order.to_numpy().astype(np.int64)
+    place = np.empty_like(number)
+    place[number] = np.arange(len(number))
+    offsets = np.concatenate(([0], np.cumsum(lengths[number])))
+    first_label = np.concatenate(([0], np.cumsum(labels[number])))
+
+    def array(name: str, size: int, dtype: type[np.generic]) -> NDArray[Any]:
+        return loading.allocate(int(size), dtype, spool and spool / f"{name}.npy")
+
+    found = Histories(
+        user_ids=user_ids,
+        items=array("items", offsets[-1], np.int32),
+        offsets=offsets,
+        rows=array("rows", first_label[-1], np.int64),
+        label_positions=array("label_positions", first_label[-1], np.int64),
+        ends=array("ends", first_label[-1], np.int64),
+        users=np.arange(len(number)),
+        events=array("events", offsets[-1], np.int8) if "events" in columns else None,
+    )
+    start = 0
+    for part in parts:
+        for batch in loading.batches(part, columns):
+            rows = slice(start, start + len(batch))
+            _copy(batch, lengths[rows], place[rows], first_label, items, found)
+            start += len(batch)
+    return found
+
+
+def _columns(parts: Sequence[pa.Table] | Sequence[Path]) -> list[str]:
+    """The columns of lists that every part has; raises where one lacks some."""
+    with_events = set()
+    for part in parts:
+        names = loading.columns_of(part).names
+        if missing := [name for name in COLUMNS if name not in names]:
+            raise HistoriesError(f"Histories lack the columns {missing}; found {names}.")
+        with_events.add("events" in names)
+    if len(with_events) > 1:
+        raise HistoriesError("Some parts of the histories have the column events, others lack it.")
+    return [*COLUMNS[1:], *(["events"] if True in with_events else [])]
+
+
+def _sizes(
+    parts: Sequence[pa.Table] | Sequence[Path],
+) -> tuple[pa.ChunkedArray, NDArray[np.int64], NDArray[np.int64]]:
+    """User, number of positions and number of labels of every row, in the order of the parts."""
+    user_ids, lengths, labels = [], [], []
+    for part in parts:
+        for batch in loading.batches(part, ["user_id", "is_label"]):
+            is_label, offsets = _flatten(batch, "is_label")
+            before = np.concatenate(([0], np.cumsum(is_label)))[offsets]
+            user_ids.append(batch["user_id"])
+            lengths.append(np.diff(offsets))
+            labels.append(np.diff(before))
+    ids = pa.chunked_array(user_ids, loading.columns_of(parts[0]).field("user_id").type)
+    if ids.null_count:
+        raise HistoriesError(_NULLS)
+    empty = np.zeros(0, np.int64)
+    return ids, np.concatenate([empty, *lengths]), np.concatenate([empty, *labels])
+
+
+def _copy(
+    batch: pa.RecordBatch,
+    lengths: NDArray[np.int64],
+    place: NDArray[np.int64],
+    first_label: NDArray[np.int64],
+    items: int,
+    into: Histories,
+) -> None:
+    """Put a batch's rows, whose numbers are `place`, into the arrays; raises on a broken one."""
+
+    def user(row: np.integer[Any] | int) -> str:
+        return repr(into.user_ids[int(place[row])].as_py())
+
+    values = {}
+    for name in batch.schema.names:
+        values[name], offsets = _flatten(batch, name)
+        if (differs := np.flatnonzero(np.diff(offsets) != lengths)).size:
+            raise HistoriesError(
+                f"{', '.join(batch.schema.names)} of user {user(differs[0])} differ in length."
+            )
+    wrong = loading.copy_rows(values["items"], offsets, place, into.offsets, items, into.items)
+    if wrong >= 0:
         raise HistoriesError(
-            f"events must name one of {len(EVENT_TYPES)} event types for each of items."
+            f"Item {values['items'][wrong]} of user "
+            f"{user(np.searchsorted(offsets, wrong, side='right') - 1)} is beyond the vocabulary "
+            f"of {items}."
         )
-    return events.astype(np.int8)
+    fault, row = loading.mark_labels(
+        values["times"],
+        values["is_label"],
+        offsets,
+        place,
+        into.offsets,
+        first_label,
+        into.rows,
+        into.label_positions,
+        into.ends,
+    )
+    if fault == loading.FALLS:
+        raise HistoriesError(
+            f"Times fall within the history of user {user(row)}; it must be ordered oldest first."
+        )
+    if fault == loading.LONELY:
+        raise HistoriesError(f"A label of user {user(row)} has no strictly earlier position.")
+    if into.events is not None:
+        known = len(EVENT_TYPES)
+        wrong = loading.copy_rows(
+            values["events"], offsets, place, into.offsets, known, into.events
+        )
+        if wrong >= 0:
+            raise HistoriesError(
+                f"Event {values['events'][wrong]} is none of the {known} event types."
+            )
 
 
-def _flatten(column: pa.ChunkedArray) -> tuple[NDArray[Any], NDArray[np.int64]]:
-    """Values and offsets of a list column; raises on nulls."""
-    array = column.combine_chunks()
-    if isinstance(array, pa.ChunkedArray):
-        array = pa.concat_arrays(array.chunks) if array.num_chunks else pa.array([], column.type)
-    values = array.flatten()
-    if array.null_count or values.null_count:
-        raise HistoriesError("Histories contain nulls.")
-    offsets = array.offsets.to_numpy().astype(np.int64)
-    return values.to_numpy(zero_copy_only=False), offsets - offsets[0]
-
-
-def _tie_starts(times: NDArray[np.int64], offsets: NDArray[np.int64]) -> NDArray[np.int64]:
-    """For each position the first one of its row with the same time. [positions]."""
-    positions = np.arange(len(times))
-    starts_row = np.zeros(len(times), dtype=bool)
-    starts_row[offsets[:-1][np.diff(offsets) > 0]] = True
-    step = np.diff(times, prepend=times[:1])
-    if np.any((step < 0) & ~starts_row):
-        raise HistoriesError("Times fall within a history; it must be ordered oldest first.")
-    return np.maximum.accumulate(np.where(starts_row | (step > 0), positions, 0))
+def _flatten(batch: pa.RecordBatch, name: str) -> tuple[NDArray[Any], NDArray[np.int64]]:
+    try:
+        found = loading.flatten(batch[name], _KINDS[name])
+    except pa.ArrowInvalid as error:
+        raise HistoriesError(f"{name} of the histories are no {_KINDS[name]}: {error}.") from error
+    if found is None:
+        raise HistoriesError(_NULLS)
+    return found
