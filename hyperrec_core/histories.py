@@ -32,6 +32,9 @@ Examples = TypeVar("Examples", bound="DataclassInstance")
 
 COLUMNS = ("user_id", "items", "times", "is_label")
 
+POSITION_BYTES = 29
+"""Memory of a position that is a label, in `Histories`."""
+
 _KINDS = {"items": pa.int32(), "times": pa.int64(), "is_label": pa.bool_(), "events": pa.int8()}
 _NULLS = "Histories contain nulls."
 
@@ -251,13 +254,16 @@ def _copy(
             raise HistoriesError(
                 f"{', '.join(batch.schema.names)} of user {user(differs[0])} differ in length."
             )
-    wrong = loading.copy_rows(values["items"], offsets, place, into.offsets, items, into.items)
-    if wrong >= 0:
-        raise HistoriesError(
-            f"Item {values['items'][wrong]} of user "
-            f"{user(np.searchsorted(offsets, wrong, side='right') - 1)} is beyond the vocabulary "
-            f"of {items}."
-        )
+
+    def copy(name: str, limit: int, target: NDArray[Any], why: str) -> None:
+        found = loading.copy_rows(values[name], offsets, place, into.offsets, limit, target)
+        if found >= 0:
+            row = np.searchsorted(offsets, found, side="right") - 1
+            raise HistoriesError(
+                f"{name[:-1].capitalize()} {values[name][found]} of user {user(row)} is {why}."
+            )
+
+    copy("items", items, into.items, f"beyond the vocabulary of {items}")
     fault, row = loading.mark_labels(
         values["times"],
         values["is_label"],
@@ -276,14 +282,8 @@ def _copy(
     if fault == loading.LONELY:
         raise HistoriesError(f"A label of user {user(row)} has no strictly earlier position.")
     if into.events is not None:
-        known = len(EVENT_TYPES)
-        wrong = loading.copy_rows(
-            values["events"], offsets, place, into.offsets, known, into.events
-        )
-        if wrong >= 0:
-            raise HistoriesError(
-                f"Event {values['events'][wrong]} is none of the {known} event types."
-            )
+        kinds = len(EVENT_TYPES)
+        copy("events", kinds, into.events, f"none of the {kinds} event types")
 
 
 def _flatten(batch: pa.RecordBatch, name: str) -> tuple[NDArray[Any], NDArray[np.int64]]:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import io
+import os
+import tempfile
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -12,9 +15,13 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from hyperrec_core import artefact, warm
-from hyperrec_core.histories import Histories
+from hyperrec_core.histories import POSITION_BYTES, Histories
 from hyperrec_core.models import ModelConfig
 from pipelines.runs import Attempt, Run
+
+_SHARE_OF_MEMORY = 0.25
+"""Histories larger than this share of the machine's memory are mapped from files: the rest is for
+the model, its gradients' state and the batches ahead."""
 
 
 @dataclass(frozen=True)
@@ -65,22 +72,51 @@ def read_earlier(attempt: Attempt, run: Run, config: ModelConfig) -> warm.Earlie
 
 
 def read_histories(attempt: Attempt, split: str, *, items: int) -> Histories:
-    """The histories of a split: `train`, `validation` or `test`."""
-    return Histories.from_tables(_tables(attempt, split), items=items)
+    """The histories of a split: `train`, `validation` or `test`.
+
+    A set too large for the memory of this machine is mapped from files in the folder of temporary
+    files (TMPDIR). They have no name any more when this returns, so that their space comes free
+    with the histories, however the process ends.
+
+    Raises:
+        HistoriesError: a part does not keep the contract of labelled histories.
+    """
+    with tempfile.TemporaryDirectory(prefix="hyperrec-") as name:
+        folder = Path(name)
+        parts = []
+        for number, part in enumerate(_parts(attempt, split)):
+            parts.append(folder / f"part-{number:05d}.parquet")
+            parts[-1].write_bytes(attempt.read("preprocess", part))
+        positions = sum(_positions(part) for part in parts)
+        large = positions * POSITION_BYTES > _SHARE_OF_MEMORY * _physical_memory()
+        return Histories.from_parquet(parts, items=items, spool=folder if large else None)
 
 
 def read_interactions(attempt: Attempt) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
     """Item and time, in seconds, of every training interaction, in no order."""
-    table = pa.concat_tables(_tables(attempt, "train"))
-    items, times = (pc.list_flatten(table[name]).to_numpy() for name in ("items", "times"))
+    columns = ["items", "times"]
+    table = pa.concat_tables(_read(attempt, part, columns) for part in _parts(attempt, "train"))
+    items, times = (pc.list_flatten(table[name]).to_numpy() for name in columns)
     return items, times
 
 
-def _tables(attempt: Attempt, split: str) -> list[pa.Table]:
+def _parts(attempt: Attempt, split: str) -> list[str]:
+    """Names of the parts of a split's histories."""
     manifest = attempt.run.require("preprocess")
-    names = [o.name for o in manifest.outputs if o.name.startswith(f"histories/{split}/")]
-    return [_read(attempt, name) for name in sorted(names)]
+    return sorted(o.name for o in manifest.outputs if o.name.startswith(f"histories/{split}/"))
 
 
-def _read(attempt: Attempt, name: str) -> pa.Table:
-    return pq.read_table(io.BytesIO(attempt.read("preprocess", name)))
+def _read(attempt: Attempt, name: str, columns: list[str] | None = None) -> pa.Table:
+    return pq.read_table(io.BytesIO(attempt.read("preprocess", name)), columns=columns)
+
+
+def _positions(part: Path) -> int:
+    """How many interactions a part has, by its footer; an empty history counts as one."""
+    file = pq.read_metadata(part)
+    groups = [file.row_group(number) for number in range(file.num_row_groups)]
+    columns = [group.column(number) for group in groups for number in range(group.num_columns)]
+    return sum(c.num_values for c in columns if c.path_in_schema.startswith("items."))
+
+
+def _physical_memory() -> int:
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
