@@ -5,7 +5,7 @@ from __future__ import annotations
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 
-import threadpoolctl  # type: ignore[import-untyped]
+import threadpoolctl
 import torch
 
 
