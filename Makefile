@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 export TZ := UTC
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help setup demo test check format lock up down
+.PHONY: help setup demo test bench check format lock up down
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 16
@@ -34,6 +34,10 @@ demo: setup ## the main job on this machine: HYPERREC_DATA=file-or-folder, or a 
 
 test: setup ## the whole test suite
 	@$(BIN)/pytest
+
+BENCH ?= full
+bench: setup ## measure training and scoring: BENCH=full, or quick for minutes
+	@$(BIN)/python -m tests.benchmarks --size $(BENCH)
 
 check: setup ## ruff, mypy and the direction of imports
 	@$(BIN)/ruff check .
