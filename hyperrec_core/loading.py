@@ -10,11 +10,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numba
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import DTypeLike, NDArray
+
+from hyperrec_core.kernels.compiled import kernel
 
 _ROWS_AT_ONCE = 1 << 16
 """Rows of a batch: some 50 MB of raw columns at 30 interactions a user."""
@@ -60,7 +61,7 @@ def allocate(shape: int, dtype: DTypeLike, path: Path | None) -> NDArray[Any]:
     return mapped.view(np.ndarray)
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def copy_rows(
     values: NDArray[Any],
     source: NDArray[np.int64],
@@ -92,7 +93,7 @@ def copy_rows(
     return -1
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def mark_labels(
     times: NDArray[np.int64],
     is_label: NDArray[np.bool_],
