@@ -17,6 +17,7 @@ from pathlib import Path
 import torch
 from rich.console import Console
 from rich.markdown import Markdown
+from rich.text import Text
 
 from hyperrec_core.analysis.provenance import hardware, versions
 from tests.benchmarks import case, cases, data, plot, tables
@@ -68,7 +69,7 @@ def bench(
 
 def machine() -> dict[str, str]:
     """What the run is measured with and when."""
-    facts = {"hardware": hardware()}
+    facts = {"hardware": hardware(), "load before": f"{os.getloadavg()[0]:.2f} processes"}
     if torch.cuda.is_available():
         facts["GPU"] = torch.cuda.get_device_name()
     packages = versions()
@@ -82,19 +83,22 @@ def show(paths: Sequence[Path], to: Path, console: Console, *, publish: bool) ->
     parts = []
     for path in paths:
         run = case.read(path)
-        picture = to / f"{path.stem}.png"
-        plot.draw(run, picture)
-        parts.append(
-            f"## {run.machine['hardware']}\n\n![plot]({picture.name})\n\n{tables.report(run)}"
-        )
-        if publish:
-            shutil.copy(picture, HOME / picture.name)
-            shutil.copy(path, HOME / path.name)
+        plot.draw(run, to / f"{path.stem}.png")
+        title = run.machine["hardware"]
+        parts.append(f"## {title}\n\n![{title}]({path.stem}.png)\n\n{tables.report(run)}")
     text = "\n".join(parts)
     (to / "report.md").write_text(text, encoding="utf-8")
     if publish:
-        replace_between(HOME / "README.md", text)
-    console.print(Markdown(text))
+        published = text
+        for number, path in enumerate(paths, start=1):
+            name = f"figures-{number}"
+            shutil.copy(to / f"{path.stem}.png", HOME / f"{name}.png")
+            shutil.copy(path, HOME / f"{name}.jsonl")
+            published = published.replace(f"({path.stem}.png)", f"({name}.png)")
+        replace_between(HOME / "README.md", published)
+    # In a file or a pipe, columns must not be cut to a terminal's width.
+    shown = Markdown(text) if console.is_terminal else Text(text)
+    console.print(shown, soft_wrap=not console.is_terminal)
 
 
 def replace_between(path: Path, text: str) -> None:

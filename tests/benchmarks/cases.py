@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Any
@@ -111,8 +110,10 @@ def cases(size: Size) -> list[Case]:
 
 def on_gpu(size: Size, threads: int) -> list[Case]:
     """What is measured again where there is a GPU, with as many threads as the machine has."""
-    again: Iterable[Case] = (*_fits(size), *_geoopt(size), *_interactions(size), *_widths(size))
-    return [replace(case, device="cuda", threads=threads) for case in again]
+    # What differs in threads alone is the same there.
+    size = replace(size, threads=(threads,))
+    again = (*_fits(size), *_geoopt(size), *_interactions(size), *_widths(size))
+    return [replace(case, device="cuda") for case in again]
 
 
 def _asos(interactions: int, items: int) -> str:
@@ -125,11 +126,11 @@ def _fit(size: Size, group: str, name: str, threads: int, **options: Any) -> Cas
 
 
 def _fits(size: Size) -> list[Case]:
-    most = size.threads[-1]
+    *fewer, most = size.threads
+    sets = (size.real, _asos(size.asos, size.items))
     return [
-        _fit(size, "fit", name, most, aggregator=aggregator)
-        for name in (size.real, _asos(size.asos, size.items))
-        for aggregator in AGGREGATORS
+        *(_fit(size, "fit", size.real, threads, aggregator=AGGREGATORS[0]) for threads in fewer),
+        *(_fit(size, "fit", name, most, aggregator=kind) for name in sets for kind in AGGREGATORS),
     ]
 
 
@@ -139,9 +140,10 @@ def _geoopt(size: Size) -> list[Case]:
             group="geoopt",
             kind="geoopt",
             data=size.real,
-            threads=size.threads[-1],
+            threads=threads,
             options={"geoopt": optimiser, "seconds": size.twin_seconds},
         )
+        for threads in size.threads
         for optimiser in OPTIMISERS
     ]
 

@@ -1,4 +1,7 @@
-"""What can be measured of ours and of the geoopt twin: fits, their first call, phases, scoring."""
+"""What can be measured: fits, their first call, phases, scoring, and what they are compared with.
+
+Others' packages are imported where they are measured, so that the memory of a fit is its own.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,7 @@ from hyperrec_core.fit import Progress, TrainConfig, fit
 from hyperrec_core.models import Model, PointsConfig
 from hyperrec_core.similar import top_similar
 from hyperrec_core.validate import Validation
-from tests.benchmarks import data, geoopt_twin, race
+from tests.benchmarks import data
 from tests.benchmarks.case import Case
 from tests.benchmarks.data import Data
 from tests.benchmarks.floor import gemm_floor, wait
@@ -50,7 +53,7 @@ def train(found: Data, case: Case, settings: TrainConfig) -> tuple[Model, Progre
 
 
 def warm_up(case: Case, settings: TrainConfig) -> float:
-    """A tiny fit of the same model: seconds, most of them of compiling or loading what is."""
+    """Tiny histories and a fit of the same model to them: seconds, most of compiled code's."""
     started = time.perf_counter()
     train(data.tiny(), case, settings)
     return time.perf_counter() - started
@@ -58,8 +61,9 @@ def warm_up(case: Case, settings: TrainConfig) -> float:
 
 def fit_and_floor(case: Case, folder: Path, made: Path) -> dict[str, Any]:
     """Examples a second of a fit and of its matrix products, before and after it."""
-    found, settings = data.load(case.data, folder, made), config(case.options)
+    settings = config(case.options)
     first = warm_up(case, settings)
+    found = data.load(case.data, folder, made)
 
     def floor() -> float:
         return gemm_floor(
@@ -99,6 +103,8 @@ def first_call(case: Case, folder: Path, made: Path) -> dict[str, Any]:
 
 def twin(case: Case, folder: Path, made: Path) -> dict[str, Any]:
     """The model with geoopt."""
+    from tests.benchmarks import geoopt_twin  # noqa: PLC0415
+
     found, settings = data.load(case.data, folder, made), config(case.options)
     return geoopt_twin.measure(
         found.train,
@@ -114,8 +120,9 @@ def twin(case: Case, folder: Path, made: Path) -> dict[str, Any]:
 
 def profile(case: Case, folder: Path, made: Path) -> dict[str, Any]:
     """Seconds of loading, of packing alone, of an epoch, of validation and of evaluation."""
-    found, settings = data.load(case.data, folder, made), config(case.options)
+    settings = config(case.options)
     warm_up(case, settings)
+    found = data.load(case.data, folder, made)
     model, progress = train(found, case, settings)
     result: dict[str, Any] = {
         "loading": found.seconds,
@@ -142,8 +149,9 @@ def profile(case: Case, folder: Path, made: Path) -> dict[str, Any]:
 
 def scoring(case: Case, folder: Path, made: Path) -> dict[str, Any]:
     """Seconds of the full ranking of all test labels, and of one epoch of the model's training."""
-    found, settings = data.load(case.data, folder, made), config(case.options)
+    settings = config(case.options)
     warm_up(case, settings)
+    found = data.load(case.data, folder, made)
     model, progress = train(found, case, settings)
     _evaluation(found, model)
     return {
@@ -172,13 +180,18 @@ def similar(case: Case, folder: Path, made: Path) -> dict[str, Any]:
 
 def race_ours(case: Case, folder: Path, made: Path) -> dict[str, Any]:
     """Accuracy by time of ours."""
-    found, settings = data.load(case.data, folder, made), config(case.options)
+    from tests.benchmarks import race  # noqa: PLC0415
+
+    settings = config(case.options)
     warm_up(case, settings)
+    found = data.load(case.data, folder, made)
     return race.ours(found, settings, seed=SEED, device=torch.device(case.device))
 
 
 def race_peer(case: Case, folder: Path, made: Path) -> dict[str, Any]:
     """Accuracy by time of a model of implicit."""
+    from tests.benchmarks import race  # noqa: PLC0415
+
     found = data.load(case.data, folder, made)
     return race.peer(case.options["model"], found, case.options, seed=SEED)
 

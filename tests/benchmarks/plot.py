@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from matplotlib.axes import Axes
@@ -39,19 +39,20 @@ def draw(run: Run, path: Path) -> None:
 def _speed(axes: Axes, fits: list[Measurement], twins: list[Measurement]) -> None:
     bars: list[tuple[str, float, str]] = []
     for m in fits:
+        data = f"{tables.words_of(m.data)}, {_where(m)}"
         if m.options["aggregator"] == "learned":
             floor = m.result["floor_examples_per_second"]
-            bars.append((f"matrix products alone, {_where(m)}", floor, _FLOOR))
-        rate = m.result["examples_per_second"]
-        bars.append((f"{tables.names(m)}, {tables.words_of(m.data)}, {_where(m)}", rate, _OURS))
+            bars.append((f"matrix products alone, beside {data}", floor, _FLOOR))
+        bars.append((f"{tables.names(m)}, {data}", m.result["examples_per_second"], _OURS))
     for m in twins:
-        rate = m.result["examples_per_second"]
-        bars.append((f"{tables.names(m)}, {tables.words_of(m.data)}, {_where(m)}", rate, _TWIN))
+        data = f"{tables.words_of(m.data)}, {_where(m)}"
+        bars.append((f"{tables.names(m)}, {data}", m.result["examples_per_second"], _TWIN))
     labels, rates, colours = zip(*reversed(bars), strict=True)
-    axes.barh(labels, rates, color=colours)
-    axes.set_xscale("log")
+    drawn = axes.barh(labels, [rate / 1e6 for rate in rates], color=colours)
+    axes.bar_label(drawn, fmt="%.2f", fontsize=7, padding=2)
+    axes.margins(x=0.1)
     axes.tick_params(axis="y", labelsize=7)
-    axes.set(title="Training speed, d = 50, 100 negatives", xlabel="examples / s")
+    axes.set(title="Training speed, d = 50, 100 negatives", xlabel="million examples / s")
 
 
 def _race(axes: Axes, found: list[Measurement]) -> None:
@@ -61,11 +62,8 @@ def _race(axes: Axes, found: list[Measurement]) -> None:
         quality = [p["ndcg_at_10"] for p in curve]
         peer = m.options.get("model")
         style = "-" if m.threads == 1 else "--"
-        axes.plot(
-            seconds, quality, style, marker="o", markersize=3,
-            color=_PEERS[peer] if peer else _OURS,
-            alpha=0.5 + 0.5 * (m is found[-1] or peer is not None),
-        )  # fmt: skip
+        colour = _PEERS[peer] if peer else _OURS
+        axes.plot(seconds, quality, style, marker="o", markersize=3, color=colour)
     kinds = {"hyperrec, 1 thread": (_OURS, "-"), "hyperrec, more threads": (_OURS, "--")}
     kinds |= {f"implicit {name.upper()}, 1 thread": (c, "-") for name, c in _PEERS.items()}
     for label, (colour, style) in kinds.items():
@@ -74,7 +72,7 @@ def _race(axes: Axes, found: list[Measurement]) -> None:
     axes.legend(fontsize=8)
     data = tables.words_of(found[0].data)
     axes.set(
-        title=f"Accuracy by training time, {data}; a line a fit of so many epochs",
+        title=f"Accuracy by training time, {data} (a line a setting)",
         xlabel="training time, s",
         ylabel="NDCG@10, 100 negatives",
     )
@@ -87,7 +85,7 @@ def _interactions(axes: Axes, found: list[Measurement]) -> None:
         axes.plot(x, y, marker="o", label=f"one epoch, {where}")
         axes.plot(x, [y[0] * value / x[0] for value in x], ":", color="grey")
     axes.plot([], [], ":", color="grey", label="linear growth")
-    axes.set_xscale("log")
+    _log(axes, x=sorted({tables.interactions(m) / 1e6 for m in found}))
     axes.set_yscale("log")
     axes.legend(fontsize=8)
     axes.set(title="Growth with interactions", xlabel="interactions, millions", ylabel="time, s")
@@ -111,7 +109,7 @@ def _dimensions(axes: Axes, found: list[Measurement]) -> None:
         )
         floors = [m.result["floor_examples_per_second"] / 1e6 for m in some]
         axes.plot(d, floors, ":", color=line.get_color(), label=f"matrix products alone, {where}")
-    axes.set_xscale("log")
+    _log(axes, x=sorted({tables.width(m) for m in found}))
     axes.set_yscale("log")
     axes.legend(fontsize=8)
     axes.set(title="Dimensions and threads", xlabel="d", ylabel="million examples / s")
@@ -131,6 +129,13 @@ def _profile(axes: Axes, found: list[Measurement]) -> None:
     axes.legend(fontsize=8, ncols=3, loc="upper center")
     axes.set_ylim(-0.6, len(found) + 0.4)
     axes.set(title="Where the time goes, with one epoch", xlabel="share of the time, %")
+
+
+def _log(axes: Axes, *, x: Sequence[float]) -> None:
+    """A logarithmic axis that names the values that were measured."""
+    axes.set_xscale("log")
+    axes.set_xticks(x, [f"{value:g}" for value in x])
+    axes.minorticks_off()
 
 
 def _by_place(found: list[Measurement]) -> dict[str, list[Measurement]]:

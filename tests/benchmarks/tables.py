@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -43,8 +44,9 @@ def names(measurement: Measurement) -> str:
         settings = ", ".join(f"{key} {value:g}" for key, value in options["settings"].items())
         return f"implicit {options['model'].upper()} ({settings})"
     if measurement.kind == "race":
-        threads = "1 thread" if measurement.threads == 1 else f"{measurement.threads} threads"
-        return f"hyperrec, {options['epochs']} epochs, {threads}"
+        return (
+            f"hyperrec, {_many(options['epochs'], 'epoch')}, {_many(measurement.threads, 'thread')}"
+        )
     return f"hyperrec, {options.get('aggregator', 'learned')}"
 
 
@@ -84,7 +86,8 @@ def reached(curve: Iterable[dict[str, float]], threshold: float) -> float | None
 def _fits(run: Run) -> list[Sequence[Cell]]:
     head = (
         "data", "model", "device", "threads", "examples/s", "epoch, s",
-        "matrix products, examples/s", "matrix products / fit", "first call, s", "peak memory, GB",
+        "matrix products, examples/s", "matrix products / fit", "loading, s", "first call, s",
+        "both epochs and set-up, s", "peak memory, GB",
     )  # fmt: skip
     return [head, *(_fit_row(m, words_of(m.data), names(m)) for m in run.of("fit"))]
 
@@ -124,15 +127,14 @@ def _race(run: Run) -> list[Sequence[Cell]]:
 def _interactions(run: Run) -> list[Sequence[Cell]]:
     rows: list[Sequence[Cell]] = [
         ("interactions", "device", "threads", "loading, s", "epoch, s", "examples/s",
-         "time / interactions, to the row above", "peak memory, GB")
+         "time for twice as many", "peak memory, GB")
     ]  # fmt: skip
     before: Measurement | None = None
     for m in run.of("interactions"):
         seconds, growth = m.result["epoch_seconds"][-1], None
         if before is not None and before.device == m.device:
-            growth = (seconds / before.result["epoch_seconds"][-1]) / (
-                interactions(m) / interactions(before)
-            )
+            doublings = math.log2(interactions(m) / interactions(before))
+            growth = (seconds / before.result["epoch_seconds"][-1]) ** (1.0 / doublings)
         rows.append(
             (millions(interactions(m)), m.device, m.threads, m.result["load_seconds"], seconds,
              rounded(m.result["examples_per_second"]), growth, _gigabytes(m))
@@ -205,8 +207,13 @@ def _fit_row(m: Measurement, *who: str) -> Sequence[Cell]:
     return (
         *who, m.device, m.threads, rounded(result["examples_per_second"]),
         result["epoch_seconds"][-1], rounded(result["floor_examples_per_second"]),
-        result["floor_to_fit"], result["first_call_seconds"], _gigabytes(m),
+        result["floor_to_fit"], result["load_seconds"], result["first_call_seconds"],
+        result["fit_seconds"], _gigabytes(m),
     )  # fmt: skip
+
+
+def _many(number: int, what: str) -> str:
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
 def rounded(rate: float) -> int:
@@ -214,8 +221,9 @@ def rounded(rate: float) -> int:
     return int(float(f"{rate:.3g}"))
 
 
-def _gigabytes(m: Measurement) -> float:
-    return float(f"{m.peak_bytes / 1e9:.3g}")
+def _gigabytes(m: Measurement) -> str:
+    on_device = m.result.get("device_bytes", 0)
+    return f"{m.peak_bytes / 1e9:.3g}" + (f" + {on_device / 1e9:.3g} on GPU" if on_device else "")
 
 
 def _markdown(rows: Iterable[Sequence[Cell]]) -> list[str]:
@@ -243,7 +251,12 @@ _TABLES: tuple[tuple[str, str, Callable[[Run], list[Sequence[Cell]]]], ...] = (
         "implicit's) that has it. implicit trains on one thread.",
         _race,
     ),
-    ("Interactions", "28 a user, one epoch; a quotient of 1 is linear growth.", _interactions),
+    (
+        "Interactions",
+        "28 a user, one epoch; the time for twice as many is against the row above, 2 where growth "
+        "is linear.",
+        _interactions,
+    ),
     ("Items", "One epoch of synthetic histories.", _scaled("items", "items", catalogue)),
     (
         "Dimensions and threads",
@@ -257,5 +270,5 @@ _TABLES: tuple[tuple[str, str, Callable[[Run], list[Sequence[Cell]]]], ...] = (
         _profile,
     ),
     ("Scoring", "Against one epoch of training in the same run.", _scoring),
-    ("First call", "A fit of a thousand labels, compilation included.", _first_call),
+    ("First call", "Loading and fitting a thousand labels, compilation included.", _first_call),
 )
