@@ -15,38 +15,53 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from hyperrec_core import sampling
-from hyperrec_core.histories import Batch, Histories, ramp
+from hyperrec_core import placing, sampling
+from hyperrec_core.histories import Batch, Histories
 from hyperrec_core.models.protocol import Model
 from hyperrec_core.ranks import Ranks
+from hyperrec_core.threads import in_threads, one_thread
 
 Scorer = Callable[[Batch], Tensor]
-"""Scores of the whole catalogue for each example of a batch, [B, items]."""
+"""Scores of the whole catalogue for each history of a batch, [C, items], or each label of it."""
 
-COVERED = 10
-"""Coverage asks which items stand in the first so many of some history's recommendations."""
+# Scores held at once: 32 MB in float32. Larger blocks are slower: the allocator hands them back to
+# the system every time.
+_SCORES_AT_ONCE = 1 << 23
 
-# Scores held at once: 64 MB in float32, with as many bytes again for masks and comparisons.
-_SCORES_AT_ONCE = 1 << 24
+_LABELS_AT_ONCE = 1024
+
+# Items that a thread scores in one go: the same for any number of threads, and so the rounding.
+_COLUMNS = 2048
 
 
 def model_scorer(model: Model) -> Scorer:
     """Scores by the model's published vectors: exactly what a reader computes."""
     vectors = model.item_vectors()
+    by_column = vectors.T.contiguous()
 
     def scores(batch: Batch) -> Tensor:
-        batch = batch.to(vectors.device)
-        found = model.user_vectors(batch) @ vectors.T
-        return found if len(found) == len(batch.labels) else found[batch.context]
+        with one_thread():
+            users = model.user_vectors(batch.to(vectors.device))
+        found = users.new_empty(len(users), len(vectors))
+        if users.device.type != "cpu":
+            return torch.mm(users, by_column, out=found)
+
+        # Of matrices of so few columns NumPy's product is up to twice as fast as PyTorch's.
+        def multiply(part: slice) -> None:
+            np.matmul(users.numpy(), by_column[:, part].numpy(), out=found[:, part].numpy())
+
+        in_threads(multiply, len(vectors), size=_COLUMNS)
+        return found
 
     return scores
 
 
 def popularity_scorer(counts: NDArray[np.int64]) -> Scorer:
     """The same score for everybody: how often an item occurs."""
-    # In float32 counts above 2^24 would be rounded, and unequal ones tie.
-    row = torch.from_numpy(counts.astype(np.float64))
-    return lambda batch: row.expand(len(batch.labels), -1)
+    # In float32 counts above 2^24 would be rounded, and unequal ones tie; their order is not.
+    _, order = np.unique(counts, return_inverse=True)
+    row = torch.from_numpy(order.astype(np.float32))
+    return lambda batch: row.expand(len(batch.offsets), -1)
 
 
 def recent_counts(
@@ -106,121 +121,50 @@ def evaluate(
     examples = np.arange(len(histories)) if examples is None else examples
     if not len(examples):
         raise ValueError("There is no label to evaluate: the split is empty.")
-    sampled = np.empty(len(examples), np.int32)
-    full = np.empty(len(examples), np.int32)
-    repeat = np.empty(len(examples), bool)
-    recommended = torch.zeros(items, dtype=torch.bool)
     rows, ends = histories.rows[examples], histories.ends[examples]
     starts, row_ends = histories.offsets[rows], histories.offsets[rows + 1]
-    size = max(1, min(1024, _SCORES_AT_ONCE // items))
+    positions = sampling.read_only(histories.items)
+    found = placing.Places(
+        sampled=np.empty(len(examples), np.int32),
+        full=np.empty(len(examples), np.int32),
+        repeat=np.empty(len(examples), bool),
+        recommended=np.zeros(items, bool),
+    )
+    size = max(1, min(_LABELS_AT_ONCE, _SCORES_AT_ONCE // items))
     for start in range(0, len(examples), size):
         part = slice(start, start + size)
         numbers = examples[part]
         batch = histories.batch(numbers, lags=lags)
-        labels = batch.labels.numpy()
         scores = scorer(batch)
-        own = scores.gather(1, batch.labels.to(scores.device).unsqueeze(1))
-
-        seen = marks(histories, starts[part], row_ends[part], items)
-        drawn = sampling.unseen_items(seen, numbers, size=negatives, seed=seed)
-        coin = sampling.uniform(seed, sampling.SAMPLED_TIES, numbers)
-        sampled[part] = _sampled_ranks(scores, own, drawn, coin)
-
-        history = marks(histories, starts[part], ends[part], items)
-        repeat[part] = history[np.arange(len(labels)), labels]
-        left_out = torch.from_numpy(history).to(scores.device) if exclude_seen else None
-        coin = sampling.uniform(seed, sampling.FULL_TIES, numbers)
-        full[part] = _full_ranks(scores, own, left_out, coin)
-        _note_first(scores, left_out, batch, recommended)
-    if exclude_seen:
-        full[repeat] = items
+        by_history = len(scores) == len(batch.offsets)
+        block = placing.Block(
+            rows=batch.context.numpy() if by_history else np.arange(len(numbers)),
+            labels=batch.labels.numpy(),
+            drawn=sampling.unseen_items(
+                positions,
+                starts[part],
+                row_ends[part],
+                numbers,
+                items=items,
+                size=negatives,
+                seed=seed,
+            ),
+            starts=starts[part],
+            ends=ends[part],
+            sampled_coins=sampling.uniform(seed, sampling.SAMPLED_TIES, numbers),
+            full_coins=sampling.uniform(seed, sampling.FULL_TIES, numbers),
+        )
+        place = placing.by_kernel if scores.device.type == "cpu" else placing.by_tensors
+        place(scores, block, positions, exclude_seen=exclude_seen, places=found.part(part))
     return Ranks(
         user=rows,
         item=histories.labels[examples],
         history=(ends - starts).astype(np.int32),
-        repeat=repeat,
-        sampled=sampled,
-        full=full,
+        repeat=found.repeat,
+        sampled=found.sampled,
+        full=found.full,
         items=items,
         negatives=negatives,
         exclude_seen=exclude_seen,
-        coverage_at_10=float(recommended.double().mean()),
+        coverage_at_10=float(found.recommended.mean()),
     )
-
-
-def marks(
-    histories: Histories, starts: NDArray[np.int64], ends: NDArray[np.int64], items: int
-) -> NDArray[np.bool_]:
-    """Which items stand in the positions from `starts` up to `ends`, [B, items]."""
-    lengths = ends - starts
-    inside = ramp(lengths)
-    marks = np.zeros((len(starts), items), bool)
-    example = np.repeat(np.arange(len(starts)), lengths)
-    marks[example, histories.items[np.repeat(starts, lengths) + inside]] = True
-    return marks
-
-
-def _sampled_ranks(
-    scores: Tensor, own: Tensor, drawn: NDArray[np.int64], coin: NDArray[np.float64]
-) -> NDArray[np.int64]:
-    """Ranks among the drawn items, [B]."""
-    candidates = torch.from_numpy(drawn).to(scores.device)
-    there = candidates >= 0
-    found = scores.gather(1, candidates.clamp(min=0))
-    higher = _count((found > own) & there)
-    level = _count((found == own) & there)
-    return _place(own, higher, level, _count(there), coin)
-
-
-def _full_ranks(
-    scores: Tensor, own: Tensor, left_out: Tensor | None, coin: NDArray[np.float64]
-) -> NDArray[np.int64]:
-    """Ranks among all items but those left out, [B]."""
-    higher, level = scores > own, scores == own
-    if left_out is not None:
-        higher &= ~left_out
-        level &= ~left_out
-    # The label is level with itself.
-    others = np.full(len(scores), scores.shape[1] - 1)
-    if left_out is not None:
-        others -= _count(left_out)
-    return _place(own, _count(higher), np.maximum(_count(level) - 1, 0), others, coin)
-
-
-def _place(
-    own: Tensor,
-    higher: NDArray[np.int64],
-    level: NDArray[np.int64],
-    others: NDArray[np.int64],
-    coin: NDArray[np.float64],
-) -> NDArray[np.int64]:
-    """The rank of a label by how many candidates beat it, or are level with it and come first."""
-    before = higher + (coin * (level + 1)).astype(np.int64)
-    return 1 + np.where(own.isnan().squeeze(1).cpu().numpy(), others, before)
-
-
-def _count(marks: Tensor) -> NDArray[np.int64]:
-    """How many in each row: [B]."""
-    if marks.device.type == "cpu":
-        # Several times faster than PyTorch's sum of booleans, which would be half of all the time.
-        found: NDArray[np.int64] = np.count_nonzero(marks.numpy(), axis=1)
-        return found
-    return np.asarray(marks.sum(1).cpu().numpy(), np.int64)
-
-
-def _note_first(scores: Tensor, left_out: Tensor | None, batch: Batch, recommended: Tensor) -> None:
-    """Mark the first items of every history's list in `recommended`, [items]."""
-    if len(batch.offsets) < len(scores):
-        # Labels that share a history share its list.
-        context = batch.context.numpy()
-        first = torch.from_numpy(np.flatnonzero(np.diff(context, prepend=-1))).to(scores.device)
-        scores = scores[first]
-        left_out = None if left_out is None else left_out[first]
-    if left_out is not None:
-        scores = scores.masked_fill(left_out, -torch.inf)
-    best = scores.topk(min(COVERED, scores.shape[1]), dim=1, sorted=False)
-    if best.values.isnan().any():
-        # PyTorch takes NaN for the largest number.
-        best = scores.nan_to_num(nan=-torch.inf).topk(best.indices.shape[1], dim=1, sorted=False)
-    # What is left at minus infinity is no recommendation: excluded, or not a number.
-    recommended[best.indices[~best.values.isneginf()].cpu()] = True

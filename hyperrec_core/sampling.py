@@ -7,28 +7,37 @@ figure 17), so it depends neither on which labels are looked at together nor on 
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
+from hyperrec_core.kernels.compiled import kernel
+
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
+_FIRST, _SECOND = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
+_11, _27, _30, _31, _32 = (np.uint64(shift) for shift in (11, 27, 30, 31, 32))
 
 # Streams of one label: tie-breaking coins must not repeat the numbers that drew its negatives.
 NEGATIVES, SAMPLED_TIES, FULL_TIES = range(3)
 
 
-def bits(seed: int, stream: int, labels: NDArray[np.int64], places: int) -> NDArray[np.uint64]:
-    """The first `places` numbers of the labels' streams, uniform on 64 bits: [labels, places]."""
-    start = _starts(seed, stream, labels)
-    return _mix(start[:, None] + np.arange(1, places + 1, dtype=np.uint64) * _GOLDEN)
-
-
 def uniform(seed: int, stream: int, labels: NDArray[np.int64]) -> NDArray[np.float64]:
     """One number in [0, 1) a label: [labels]."""
-    return (bits(seed, stream, labels, 1)[:, 0] >> np.uint64(11)).astype(np.float64) * 2.0**-53
+    found = np.empty(len(labels))
+    _uniform(np.uint64(seed), np.uint64(stream), labels, found)
+    return found
 
 
 def unseen_items(
-    seen: NDArray[np.bool_], labels: NDArray[np.int64], *, size: int, seed: int
+    positions: NDArray[np.int32],
+    starts: NDArray[np.int64],
+    ends: NDArray[np.int64],
+    labels: NDArray[np.int64],
+    *,
+    items: int,
+    size: int,
+    seed: int,
 ) -> NDArray[np.int64]:
     """Items that a label's user has not seen, drawn uniformly and without replacement.
 
@@ -38,72 +47,106 @@ def unseen_items(
     unseen item gets a random key and the smallest keys win.
 
     Args:
-        seen: which items each label's user has seen, [B, items].
+        positions: item of every position of every row, `Histories.items`.
+        starts: where the positions that a label's user has seen start, [B].
+        ends: where they end, exclusive, [B].
         labels: number of each label, [B].
+        items: size of the vocabulary.
         size: how many to draw; where fewer items are unseen, all of them.
         seed: of the draw.
 
     Returns:
         Items [B, size]; -1 where there are fewer.
     """
-    items = seen.shape[1]
-    unseen = items - seen.sum(axis=1)
-    dense = unseen < max(2 * size, items // 2)
     drawn = np.empty((len(labels), size), np.int64)
-    drawn[dense] = _smallest_keys(seen[dense], labels[dense], size, seed)
-    rows = np.flatnonzero(~dense)
-    drawn[rows] = _to_items(bits(seed, NEGATIVES, labels[rows], size), items)
-    attempt = 0
-    while True:
-        wrong = seen[rows[:, None], drawn[rows]] | _repeated(drawn[rows])
-        some = wrong.any(axis=1)
-        rows, wrong = rows[some], wrong[some]
-        if not len(rows):
-            return drawn
-        attempt += 1
-        start = _starts(seed, NEGATIVES, labels[rows])
-        # Later attempts go on in the stream where the earlier ones ended.
-        place = np.arange(1, size + 1, dtype=np.uint64) + np.uint64(attempt * size)
-        again = _to_items(_mix(start[:, None] + place * _GOLDEN), items)
-        drawn[rows] = np.where(wrong, again, drawn[rows])
-
-
-def _smallest_keys(
-    seen: NDArray[np.bool_], labels: NDArray[np.int64], size: int, seed: int
-) -> NDArray[np.int64]:
-    """The draw where little is unseen, [B, size]."""
-    items = seen.shape[1]
-    keys = bits(seed, NEGATIVES, labels, items)
-    keys[seen] = np.iinfo(np.uint64).max
-    chosen = np.argsort(keys, axis=1, kind="stable")[:, :size]
-    drawn = np.full((len(labels), size), -1, np.int64)
-    are_unseen = ~np.take_along_axis(seen, chosen, axis=1)
-    drawn[:, : chosen.shape[1]] = np.where(are_unseen, chosen, -1)
+    _draw(np.uint64(seed), read_only(positions), starts, ends, labels, items, drawn)
     return drawn
 
 
-def _repeated(drawn: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """Which places of a row hold what an earlier place holds: [B, size]."""
-    order = np.argsort(drawn, axis=1, kind="stable")
-    ordered = np.take_along_axis(drawn, order, axis=1)
-    repeated = np.zeros(drawn.shape, bool)
-    np.put_along_axis(repeated, order[:, 1:], ordered[:, 1:] == ordered[:, :-1], axis=1)
-    return repeated
+def read_only(positions: NDArray[np.int32]) -> NDArray[np.int32]:
+    """The same array as kernels take it: they are compiled anew for one that may be written to."""
+    view = np.asarray(positions).view()
+    view.flags.writeable = False
+    return view
 
 
-def _to_items(random: NDArray[np.uint64], items: int) -> NDArray[np.int64]:
-    """Uniform on [0, items) by multiplying 32 bits; the bias is below items / 2^32."""
-    return ((random >> np.uint64(32)) * np.uint64(items) >> np.uint64(32)).astype(np.int64)
-
-
-def _starts(seed: int, stream: int, labels: NDArray[np.int64]) -> NDArray[np.uint64]:
-    """Where each label's stream starts: [labels]."""
-    state = _mix(np.array([seed], np.uint64) * _GOLDEN + np.uint64(stream))
-    return _mix(state + labels.astype(np.uint64) * _GOLDEN)
-
-
-def _mix(state: NDArray[np.uint64]) -> NDArray[np.uint64]:
+@kernel
+def _mix(state: Any) -> Any:
     """SplitMix64's output function; products wrap at 64 bits, as it wants."""
-    state = (state ^ (state >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    state = (state ^ (state >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return state ^ (state >> np.uint64(31))
+    state = (state ^ (state >> _30)) * _FIRST
+    state = (state ^ (state >> _27)) * _SECOND
+    return state ^ (state >> _31)
+
+
+@kernel
+def _start(seed: Any, stream: Any, label: Any) -> Any:
+    """Where a label's stream starts."""
+    return _mix(_mix(seed * _GOLDEN + stream) + np.uint64(label) * _GOLDEN)
+
+
+@kernel
+def _number(start: Any, place: Any) -> Any:
+    """The number at a place of a stream, from 1 on: uniform on 64 bits."""
+    return _mix(start + np.uint64(place) * _GOLDEN)
+
+
+@kernel
+def _uniform(seed: Any, stream: Any, labels: Any, found: Any) -> None:
+    for i in range(len(labels)):
+        found[i] = np.float64(_number(_start(seed, stream, labels[i]), 1) >> _11) * 2.0**-53
+
+
+@kernel
+def _draw(
+    seed: Any, positions: Any, starts: Any, ends: Any, labels: Any, items: int, drawn: Any
+) -> None:
+    size = drawn.shape[1]
+    # Which row has seen, and which attempt has drawn, an item: no table is emptied in between.
+    seen_by = np.full(items, -1, np.int32)
+    drawn_by = np.full(items, -1, np.int32)
+    row, attempts, distinct = np.int32(-1), np.int32(-1), 0
+    for i in range(len(labels)):
+        if i == 0 or starts[i] != starts[i - 1] or ends[i] != ends[i - 1]:
+            row, distinct = np.int32(row + 1), 0
+            for position in range(starts[i], ends[i]):
+                if seen_by[positions[position]] != row:
+                    seen_by[positions[position]] = row
+                    distinct += 1
+        start = _start(seed, np.uint64(NEGATIVES), labels[i])
+        if items - distinct < max(2 * size, items // 2):
+            _smallest_keys(start, seen_by, row, items - distinct, drawn[i])
+            continue
+        drawn[i] = -1
+        # Later attempts go on in the stream where the earlier ones ended.
+        wrong, first = size, 1
+        while wrong:
+            attempts = np.int32(attempts + 1)
+            wrong = 0
+            for place in range(size):
+                item = drawn[i, place]
+                if item < 0:
+                    # Uniform by multiplying 32 bits; the bias is below items / 2^32.
+                    random = _number(start, first + place) >> _32
+                    item = np.int64((random * np.uint64(items)) >> _32)
+                if seen_by[item] == row or drawn_by[item] == attempts:
+                    drawn[i, place] = -1
+                    wrong += 1
+                else:
+                    drawn[i, place] = item
+                    drawn_by[item] = attempts
+            first += size
+
+
+@kernel
+def _smallest_keys(start: Any, seen_by: Any, row: Any, unseen: int, drawn: Any) -> None:
+    """The draw where little is unseen, for one label."""
+    keys, owners = np.empty(unseen, np.uint64), np.empty(unseen, np.int64)
+    found = 0
+    for item in range(len(seen_by)):
+        if seen_by[item] != row:
+            keys[found], owners[found] = _number(start, item + 1), item
+            found += 1
+    order = np.argsort(keys, kind="mergesort")
+    drawn[:] = -1
+    for place in range(min(len(drawn), unseen)):
+        drawn[place] = owners[order[place]]

@@ -6,15 +6,21 @@ work of ranking a catalogue of ten thousand items.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
+from numpy.typing import NDArray
+from torch import Tensor
 
 from hyperrec_core import sampling
-from hyperrec_core.evaluate import marks
-from hyperrec_core.histories import Histories
+from hyperrec_core.histories import Batch, Histories
+from hyperrec_core.kernels.compiled import dot, kernel
 from hyperrec_core.models.protocol import Model
+from hyperrec_core.placing import rank, ranks
+from hyperrec_core.threads import one_thread
 
-_LABELS_AT_ONCE = 512
+_LABELS_AT_ONCE = 4096
 
 
 class Validation:
@@ -40,15 +46,22 @@ class Validation:
         if len(labels) > most:
             generator = np.random.default_rng(seed)
             labels = np.sort(generator.choice(len(labels), most, replace=False))
+        positions = sampling.read_only(histories.items)
         self._parts = []
         for start in range(0, len(labels), _LABELS_AT_ONCE):
             numbers = labels[start : start + _LABELS_AT_ONCE]
             rows = histories.rows[numbers]
-            seen = marks(histories, histories.offsets[rows], histories.offsets[rows + 1], items)
-            drawn = sampling.unseen_items(seen, numbers, size=negatives, seed=seed)
-            coin = sampling.uniform(seed, sampling.SAMPLED_TIES, numbers)
-            batch = histories.batch(numbers, lags=lags)
-            self._parts.append((batch, torch.from_numpy(drawn), torch.from_numpy(coin)))
+            drawn = sampling.unseen_items(
+                positions,
+                histories.offsets[rows],
+                histories.offsets[rows + 1],
+                numbers,
+                items=items,
+                size=negatives,
+                seed=seed,
+            )
+            coins = sampling.uniform(seed, sampling.SAMPLED_TIES, numbers)
+            self._parts.append((histories.batch(numbers, lags=lags), drawn, coins))
         self._labels = len(labels)
 
     def __len__(self) -> int:
@@ -59,18 +72,58 @@ class Validation:
         """HR@10 and NDCG@10 of the labels among themselves and their candidates."""
         vectors = model.item_vectors()
         hits, gains = 0.0, 0.0
-        for batch, drawn, coin in self._parts:
-            moved = batch.to(vectors.device)
-            users = model.user_vectors(moved)[moved.context].unsqueeze(2)
-            candidates = drawn.to(vectors.device)
-            own = (vectors[moved.labels].unsqueeze(1) @ users).flatten(1)
-            others = (vectors[candidates.clamp_min(0)] @ users).squeeze(2)
-            there = candidates >= 0
-            higher = ((others > own) & there).sum(1).cpu()
-            level = ((others == own) & there).sum(1).cpu()
-            rank = 1 + higher + (coin * (level + 1)).long()
-            rank[~own.squeeze(1).isfinite().cpu()] = 1 + there.shape[1]
-            hit = rank <= 10
+        for batch, drawn, coins in self._parts:
+            with one_thread():
+                users = model.user_vectors(batch.to(vectors.device))
+            rank_drawn = _by_kernel if users.device.type == "cpu" else _by_tensors
+            place = rank_drawn(users, vectors, batch, drawn, coins)
+            hit = place <= 10
             hits += float(hit.sum())
-            gains += float((hit / torch.log2(1.0 + rank)).sum())
+            gains += float((hit / np.log2(1.0 + place)).sum())
         return hits / self._labels, gains / self._labels
+
+
+def _by_kernel(
+    users: Tensor,
+    vectors: Tensor,
+    batch: Batch,
+    drawn: NDArray[np.int64],
+    coins: NDArray[np.float64],
+) -> NDArray[np.int64]:
+    """Ranks of a part's labels among their candidates, on the processor: [B]."""
+    found = np.empty(len(drawn), np.int64)
+    context, labels = batch.context.numpy(), batch.labels.numpy()
+    _rank_drawn(users.numpy(), vectors.numpy(), context, labels, drawn, coins, found)
+    return found
+
+
+@kernel
+def _rank_drawn(
+    users: Any, vectors: Any, context: Any, labels: Any, drawn: Any, coins: Any, found: Any
+) -> None:
+    scores = np.empty(1 + drawn.shape[1], vectors.dtype)
+    for i in range(len(labels)):
+        user, there = users[context[i]], 0
+        # One loop for all, so that equal vectors get equal scores.
+        for j in range(len(scores)):
+            item = drawn[i, j - 1] if j else labels[i]
+            if item >= 0:
+                scores[there] = dot(vectors[item], user)
+                there += 1
+        own, others = scores[0], scores[1:there]
+        found[i] = rank(own, (others > own).sum(), (others == own).sum(), there - 1, coins[i])
+
+
+def _by_tensors(
+    users: Tensor,
+    vectors: Tensor,
+    batch: Batch,
+    drawn: NDArray[np.int64],
+    coins: NDArray[np.float64],
+) -> NDArray[np.int64]:
+    """The same on a GPU."""
+    columns = users[batch.context.to(users.device)].unsqueeze(2)
+    candidates = torch.from_numpy(drawn).to(users.device)
+    own = (vectors[batch.labels.to(users.device)].unsqueeze(1) @ columns).flatten(1)
+    others = (vectors[candidates.clamp_min(0)] @ columns).squeeze(2)
+    return ranks(own, others, candidates >= 0, coins)

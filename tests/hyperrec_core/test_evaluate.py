@@ -1,13 +1,11 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 
 from hyperrec_core import evaluate as module
-from hyperrec_core import sampling
 from hyperrec_core.evaluate import evaluate, popularity_scorer, recent_counts
 from hyperrec_core.histories import Histories
+from tests.hyperrec_core import plain_draws
 from tests.hyperrec_core.test_histories import table
 
 ITEMS = 300
@@ -111,7 +109,7 @@ def test_every_label_of_a_last_week_is_ranked_as_a_plain_computation_does(exclud
         history = seen_by_position(histories, example, whole_row=False)
         row = seen_by_position(histories, example, whole_row=True)
         seen = np.isin(np.arange(ITEMS), list(row))[None]
-        drawn = sampling.unseen_items(seen, np.array([example]), size=100, seed=3)[0]
+        drawn = plain_draws.unseen_items(seen, np.array([example]), size=100, seed=3)[0]
         assert not row & set(drawn.tolist())
         assert found.sampled[example] == 1 + (scores[drawn] > scores[label]).sum()
         allowed = [i for i in range(ITEMS) if not (exclude_seen and i in history)]
@@ -151,46 +149,6 @@ def test_another_seed_draws_other_negatives_and_the_full_ranks_stay():
     )
     assert not np.array_equal(one.sampled, two.sampled)
     assert np.array_equal(one.full, two.full)
-
-
-@given(
-    items=st.integers(1, 60),
-    share=st.floats(0, 1),
-    size=st.integers(1, 30),
-    seed=st.integers(0, 2**63),
-)
-def test_drawn_items_are_distinct_unseen_and_as_many_as_there_are(items, share, size, seed):
-    seen = np.random.default_rng(seed).random((5, items)) < share
-    labels = np.array([0, 3, 4, 9, 10**9])
-    drawn = sampling.unseen_items(seen, labels, size=size, seed=seed)
-    assert drawn.shape == (5, size)
-    for row, found in zip(seen, drawn, strict=True):
-        there = found[found >= 0].tolist()
-        assert len(there) == len(set(there)) == min(size, (~row).sum())
-        assert not row[there].any()
-
-
-@pytest.mark.parametrize("seen_items", [3, 40])
-def test_every_unseen_item_and_pair_is_drawn_equally_often(seen_items):
-    # 3 of 50 seen: drawn again where wrong; 40 of 50: by random keys.
-    draws, items, size = 20_000, 50, 4
-    seen = np.zeros((draws, items), bool)
-    seen[:, :seen_items] = True
-    drawn = sampling.unseen_items(seen, np.arange(draws), size=size, seed=8)
-    unseen = items - seen_items
-    counts = np.bincount(drawn.ravel(), minlength=items)[seen_items:]
-    expected = draws * size / unseen
-    assert ((counts - expected) ** 2 / expected).sum() < unseen + 5 * np.sqrt(2 * unseen)
-    together = np.zeros((items, items))
-    for place in range(size):
-        for other in range(place):
-            np.add.at(together, (drawn[:, place], drawn[:, other]), 1)
-    together = (together + together.T)[np.triu_indices(items, 1)].reshape(-1)
-    together = together[together > 0]
-    pairs = unseen * (unseen - 1) / 2
-    expected = draws * size * (size - 1) / 2 / pairs
-    assert len(together) == pairs
-    assert ((together - expected) ** 2 / expected).sum() < pairs + 5 * np.sqrt(2 * pairs)
 
 
 def test_popularity_ranks_by_count_and_an_empty_split_is_refused():

@@ -4,9 +4,9 @@ import pytest
 import torch
 from ir_measures import RR, R, ScoredDoc, Success, nDCG
 
-from hyperrec_core import sampling
 from hyperrec_core.evaluate import evaluate
 from hyperrec_core.metrics import CUTOFFS, METRICS
+from tests.hyperrec_core import plain_draws
 from tests.hyperrec_core.test_evaluate import ITEMS, one_label_each
 
 THEIRS = {"hr": (Success, R), "recall": (Success, R), "ndcg": (nDCG,), "mrr": (RR,)}
@@ -28,7 +28,7 @@ def test_every_metric_equals_an_independent_implementation_in_both_rankings():
     )
     seen = np.zeros(scores.shape, bool)
     np.put_along_axis(seen, histories.items.reshape(len(histories), -1).astype(int), True, axis=1)
-    drawn = sampling.unseen_items(seen, np.arange(len(histories)), size=negatives, seed=seed)
+    drawn = plain_draws.unseen_items(seen, np.arange(len(histories)), size=negatives, seed=seed)
     labels = histories.labels.tolist()
     relevant = {str(q): {str(label): 1} for q, label in enumerate(labels)}
 
