@@ -12,6 +12,7 @@ import shutil
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
+from importlib import metadata
 from pathlib import Path
 
 import torch
@@ -53,7 +54,7 @@ def bench(
     """
     facts = machine()
     for name, value in facts.items():
-        console.print(f"{name}: {value}", highlight=False)
+        console.print(f"{name}: {value}", highlight=False, soft_wrap=True)
     chosen = cases.cases(size)
     if torch.cuda.is_available():
         chosen += cases.on_gpu(size, len(os.sched_getaffinity(0)))
@@ -72,7 +73,7 @@ def machine() -> dict[str, str]:
     facts = {"hardware": hardware(), "load before": f"{os.getloadavg()[0]:.2f} processes"}
     if torch.cuda.is_available():
         facts["GPU"] = torch.cuda.get_device_name()
-    packages = versions()
+    packages = versions() | {name: metadata.version(name) for name in ("numba", "geoopt")}
     facts["versions"] = ", ".join(f"{name} {version}" for name, version in packages.items())
     facts["time"] = f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC"
     return facts

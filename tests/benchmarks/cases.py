@@ -112,7 +112,8 @@ def on_gpu(size: Size, threads: int) -> list[Case]:
     """What is measured again where there is a GPU, with as many threads as the machine has."""
     # What differs in threads alone is the same there.
     size = replace(size, threads=(threads,))
-    again = (*_fits(size), *_geoopt(size), *_interactions(size), *_widths(size))
+    groups = (_fits, _geoopt, _interactions, _widths, _first_call)
+    again = chain.from_iterable(group(size) for group in groups)
     return [replace(case, device="cuda") for case in again]
 
 

@@ -195,10 +195,12 @@ def _scoring(run: Run) -> list[Sequence[Cell]]:
 
 
 def _first_call(run: Run) -> list[Sequence[Cell]]:
-    rows: list[Sequence[Cell]] = [("compiled code", "first fit of a process, s", "second, s")]
+    rows: list[Sequence[Cell]] = [
+        ("compiled code", "device", "first fit of a process, s", "second, s")
+    ]
     for m in run.of("first call"):
         kept = "none kept" if m.options["fresh_cache"] else "kept on disk"
-        rows.append((kept, m.result["first_seconds"], m.result["second_seconds"]))
+        rows.append((kept, m.device, m.result["first_seconds"], m.result["second_seconds"]))
     return rows
 
 
