@@ -3,8 +3,9 @@ import pytest
 import torch
 
 from hyperrec_core import evaluate as module
-from hyperrec_core.evaluate import evaluate, popularity_scorer, recent_counts
+from hyperrec_core.evaluate import evaluate, model_scorer, popularity_scorer, recent_counts
 from hyperrec_core.histories import Histories
+from hyperrec_core.models import PointsConfig, build
 from tests.hyperrec_core import plain_draws
 from tests.hyperrec_core.test_histories import table
 
@@ -139,6 +140,35 @@ def test_a_rank_depends_neither_on_the_batch_nor_on_what_else_is_ranked(monkeypa
     for name in ("sampled", "full", "repeat", "history", "item", "user"):
         assert np.array_equal(getattr(by_sevens, name), getattr(whole, name)), name
         assert np.array_equal(getattr(few, name), getattr(whole, name)[some]), name
+
+
+def test_scores_may_come_by_history_or_by_label_and_from_any_number_of_threads():
+    histories = baskets(60)
+    config = PointsConfig(dimensions=4, initial_width=1.0)
+    model = build(config, counts=torch.ones(ITEMS), users=1, seed=1, device=torch.device("cpu"))
+    by_history = model_scorer(model)
+    batch = histories.batch(np.arange(len(histories)), lags=5)
+    scores = by_history(batch)
+    assert scores.shape == (len(batch.offsets), ITEMS)
+    assert len(scores) < len(histories)
+    torch.testing.assert_close(scores, model.user_vectors(batch) @ model.item_vectors().T)
+    found = judge(by_history, histories)
+    assert found.coverage_at_10 > 0.1
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        others = [
+            judge(by_history, histories),
+            judge(lambda b: by_history(b)[b.context], histories),
+            judge(lambda b: by_history(b).double(), histories),
+        ]
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(before)
+    for other in others:
+        assert other.coverage_at_10 == found.coverage_at_10
+        assert np.array_equal(other.sampled, found.sampled)
+        assert np.array_equal(other.full, found.full)
 
 
 def test_another_seed_draws_other_negatives_and_the_full_ranks_stay():
