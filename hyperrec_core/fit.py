@@ -10,10 +10,12 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any, ClassVar
 
 import numpy as np
+import threadpoolctl
 import torch
 from torch import Tensor
 
-from hyperrec_core import models, tiles
+from hyperrec_core import models
+from hyperrec_core.examples import Shuffled
 from hyperrec_core.histories import Histories
 from hyperrec_core.validate import Validation
 
@@ -149,7 +151,7 @@ def fit(
             "The histories have no event types to weigh: set train.model.event_weights to false, "
             "or preprocess the input again."
         )
-    with _deterministic(device):
+    with _deterministic(device), threadpoolctl.threadpool_limits(1, "blas"):
         counts = torch.from_numpy(np.bincount(train.items, minlength=items))
         model = models.build(
             config.model, counts=counts, users=len(train.user_ids), seed=seed, device=device
@@ -210,24 +212,28 @@ def _epoch(
     device: torch.device,
     on_batch: Callable[[int, int], None] | None,
 ) -> Epoch:
-    generator = np.random.default_rng((seed, number))
-    examples = tiles.size(train, per_history=config.labels_per_history)
-    batches = tiles.epoch(
+    started = time.monotonic()
+    shuffled = Shuffled(
         train,
-        generator,
+        seed=seed,
+        number=number,
         batch_size=config.batch_size,
         lags=model.lags,
         per_history=config.labels_per_history,
         negatives=config.negatives,
         items=items,
     )
-    started, total, done = time.monotonic(), torch.zeros((), device=device), 0
-    for batch in batches:
+    examples = shuffled.examples
+    total, done = torch.zeros((), device=device), 0
+    ready = ((len(batch), model.prepare(batch)) for batch in shuffled.batches())
+    upcoming = [next(ready, None)]
+    while (current := upcoming.pop()) is not None:
+        size, batch = current
         # Linear decay to zero over the whole training.
         rate = 1.0 - ((number - 1) * examples + done) / (config.epochs * examples)
-        loss = model.step(batch.to(device), rate=rate)
-        total += loss * len(batch)
-        done += len(batch)
+        loss = model.step(batch, rate=rate, meanwhile=lambda: upcoming.append(next(ready, None)))
+        total += loss * size
+        done += size
         if on_batch is not None:
             on_batch(done, examples)
     loss_value = float(total) / examples

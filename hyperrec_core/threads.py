@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import cache
+from queue import SimpleQueue
+from typing import Any
 
 import threadpoolctl
 import torch
@@ -52,3 +55,53 @@ def one_thread() -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(threads)
+
+
+_Job = Callable[[int], None]
+
+
+class Crew:
+    """Threads that stay, for work of less than a millisecond; the caller's is one of them.
+
+    A handover costs 15 microseconds, a quarter of what a future does; a training step has two of
+    them in about 700.
+    """
+
+    def __init__(self, parts: int) -> None:
+        """Start them; they end with the object."""
+        self._jobs: list[SimpleQueue[_Job | None]] = [SimpleQueue() for _ in range(1, parts)]
+        self._done: SimpleQueue[BaseException | None] = SimpleQueue()
+        for number, jobs in enumerate(self._jobs, start=1):
+            threading.Thread(
+                target=_serve, args=(number, jobs, self._done), daemon=True, name=f"kernel-{number}"
+            ).start()
+
+    def __len__(self) -> int:
+        return len(self._jobs) + 1
+
+    def run(self, job: _Job) -> None:
+        """Call `job(part)` for every part at once and wait for all; raises what one raises."""
+        for jobs in self._jobs:
+            jobs.put(job)
+        errors: list[BaseException | None] = []
+        try:
+            job(0)
+        finally:
+            errors = [self._done.get() for _ in self._jobs]
+        for error in errors:
+            if error is not None:
+                raise error
+
+    def __del__(self) -> None:
+        for jobs in self._jobs:
+            jobs.put(None)
+
+
+def _serve(number: int, jobs: SimpleQueue[Any], done: SimpleQueue[Any]) -> None:
+    while (job := jobs.get()) is not None:
+        try:
+            job(number)
+        except BaseException as error:
+            done.put(error)
+        else:
+            done.put(None)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, TypeVar
 
 import numba
@@ -18,15 +20,35 @@ _FASTMATH = {"reassoc", "contract", "arcp", "nsz"}
 ZERO, HALF, ONE, TWO, FOUR = (np.float32(x) for x in (0.0, 0.5, 1.0, 2.0, 4.0))
 
 
+def _folder() -> str:
+    """Where compiled kernels are kept: empty where nothing can be written.
+
+    Numba notices a changed kernel, but not a changed kernel that a kernel calls. So what is kept
+    belongs to one text of the whole package.
+    """
+    package = Path(__file__).parents[1]
+    text = b"".join(path.read_bytes() for path in sorted(package.glob("**/*.py")))
+    folder = Path(__file__).parent / "__pycache__" / hashlib.sha256(text).hexdigest()[:16]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        return ""
+    return str(folder)
+
+
+_FOLDER = _folder()
+
+
 def kernel(function: Function) -> Function:
     """Compile for one thread, without the interpreter's lock; kept on disk between processes."""
-    compiled: Function = numba.njit(cache=True, nogil=True, fastmath=_FASTMATH)(function)
-    return compiled
-
-
-def parallel_kernel(function: Function) -> Function:
-    """Compile `numba.prange` loops for several threads."""
-    compiled: Function = numba.njit(cache=True, nogil=True, parallel=True)(function)
+    chosen = numba.config.CACHE_DIR
+    numba.config.CACHE_DIR = chosen or _FOLDER
+    try:
+        compiled: Function = numba.njit(
+            cache=bool(numba.config.CACHE_DIR), nogil=True, fastmath=_FASTMATH
+        )(function)
+    finally:
+        numba.config.CACHE_DIR = chosen
     return compiled
 
 
@@ -41,6 +63,13 @@ def dot(a: Any, b: Any) -> Any:
 
 @kernel
 def add(target: Any, source: Any, factor: Any) -> None:
-    """target += factor * source, for float32 vectors."""
+    """Add factor * source to target, both float32 vectors."""
     for i in range(len(target)):
         target[i] += factor * source[i]
+
+
+@kernel
+def copy(target: Any, source: Any) -> None:
+    """Copy a short float32 vector; target[:] = source would take several times as long."""
+    for i in range(len(target)):
+        target[i] = source[i]

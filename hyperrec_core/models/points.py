@@ -15,6 +15,7 @@ All gradients are closed forms; the suite holds them against autograd on the pla
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from importlib import metadata
 from typing import Any, NamedTuple
 
@@ -23,12 +24,14 @@ from torch import Tensor
 from torch.nn.functional import embedding_bag
 
 from hyperrec_core import aggregate, initialise, losses, midpoint, optim
+from hyperrec_core.examples import Examples
 from hyperrec_core.histories import EVENT_TYPES, Batch
 from hyperrec_core.losses import LossGradient
+from hyperrec_core.models.fused import FusedStep, Prepared, can_fuse
 from hyperrec_core.models.points_config import PointsConfig
 from hyperrec_core.scores import Score
 from hyperrec_core.spaces import space_of
-from hyperrec_core.tiles import Tiles
+from hyperrec_core.tiles import Tiles, tiles
 
 _TARGET, _CONTEXT, _USERS = "target", "context", "users"
 
@@ -49,30 +52,48 @@ class Points:
             name: torch.zeros(len(state[name]), dtype=torch.int64, device=state[name].device)
             for name in self._tables()
         }
+        self._fused = FusedStep(config, state) if can_fuse(config, state[_TARGET]) else None
 
     def _tables(self) -> list[str]:
         return [name for name in (_TARGET, _CONTEXT, _USERS) if name in self._state]
 
-    def step(self, batch: Tiles, *, rate: float) -> Tensor:
-        with torch.no_grad():
-            return self._step(batch, rate)
+    def prepare(self, batch: Examples) -> Prepared | LaidOut:
+        return self.lay_out(batch) if self._fused is None else self._fused.prepare(batch)
 
-    def _step(self, batch: Tiles, rate: float) -> Tensor:
+    def step(self, batch: Any, *, rate: float, meanwhile: Callable[[], None]) -> Tensor:
+        if self._fused is not None:
+            return self._fused.step(batch, rate=rate, meanwhile=meanwhile)
+        with torch.no_grad():
+            loss = self.step_by_tensors(batch, rate=rate)
+        meanwhile()
+        return loss
+
+    def lay_out(self, batch: Examples) -> LaidOut:
+        """`prepare` for `step_by_tensors`."""
+        moved = batch.to(self._state[_TARGET].device)
+        return LaidOut(moved, tiles(moved))
+
+    def step_by_tensors(self, prepared: LaidOut, *, rate: float) -> Tensor:
+        """`step` in PyTorch's operations: on every device, for every combination of settings."""
+        batch, laid = prepared
         table, scale = self._state[_TARGET], self._scale()
-        history = self._history(batch) if self.config.users == "midpoint" else None
-        users = self._state[_USERS][batch.users] if history is None else history.users
-        labels, negatives = table[batch.labels], table[batch.negatives]
+        history = self._history(laid) if self.config.users == "midpoint" else None
+        owners = batch.users[laid.segment]
+        users = self._state[_USERS][owners] if history is None else history.users
+        label_rows, negative_rows = batch.labels.long(), batch.negatives.long()
+        labels, negatives = table[label_rows], table[negative_rows]
+        seen = batch.seen[laid.segment]
         shared = len(users) != len(batch)
-        own = users[batch.context] if shared else users
+        own = users[laid.context] if shared else users
 
         positive, positive_slope = self._score.each(own, labels, scale)
         negative, negative_slope = self._score.pairs(users, negatives, scale)
         raw = negative.clone() if self.config.learn_scale else None
         if shared:
-            found = self._loss(positive, negative[batch.context], batch.seen[batch.context])
-            by_negative = torch.zeros_like(negative).index_add_(0, batch.context, found.negative)
+            found = self._loss(positive, negative[laid.context], seen[laid.context])
+            by_negative = torch.zeros_like(negative).index_add_(0, laid.context, found.negative)
         else:
-            found = self._loss(positive, negative, batch.seen)
+            found = self._loss(positive, negative, seen)
             by_negative = found.negative
         if raw is not None:
             by_log_scale = (raw * by_negative).sum() + (positive * found.positive).sum()
@@ -82,12 +103,12 @@ class Points:
             users, negatives, by_negative.mul_(negative_slope)
         )
         by_own, by_labels = self._score.pull_each(own, labels, found.positive * positive_slope)
-        by_users = by_users.index_add_(0, batch.context, by_own) if shared else by_users + by_own
-        parts = [(_TARGET, batch.labels, by_labels), (_TARGET, batch.negatives, by_negatives)]
+        by_users = by_users.index_add_(0, laid.context, by_own) if shared else by_users + by_own
+        parts = [(_TARGET, label_rows, by_labels), (_TARGET, negative_rows, by_negatives)]
         if history is None:
-            parts.append((_USERS, batch.users, by_users))
+            parts.append((_USERS, owners, by_users))
         else:
-            parts.append(self._pull_history(batch, history, by_users, rate))
+            parts.append(self._pull_history(laid, history, by_users, rate))
         self._update(parts, rate)
         return found.loss
 
@@ -226,6 +247,13 @@ class Points:
             "tables": config.tables,
             "aggregator": aggregator,
         }
+
+
+class LaidOut(NamedTuple):
+    """A batch and its tiles, on the model's device."""
+
+    examples: Examples
+    tiles: Tiles
 
 
 class _History(NamedTuple):

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Protocol
 
 from torch import Tensor
 
+from hyperrec_core.examples import Examples
 from hyperrec_core.histories import Batch
-from hyperrec_core.tiles import Tiles
 
 
 class Model(Protocol):
@@ -20,12 +21,18 @@ class Model(Protocol):
     lags: int
     """How many of the newest items of a history the model looks at."""
 
-    def step(self, batch: Tiles, *, rate: float) -> Tensor:
+    def prepare(self, batch: Examples) -> Any:
+        """All that can be done for a step before its turn; it may run in another thread."""
+        ...
+
+    def step(self, batch: Any, *, rate: float, meanwhile: Callable[[], None]) -> Tensor:
         """One optimisation step.
 
         Args:
-            batch: the examples and their negatives, on the model's device.
+            batch: examples and their negatives, as `prepare` returns them.
             rate: factor on the configured learning rate, from the schedule.
+            meanwhile: called once, where the step leaves a processor idle: while a GPU computes, or
+                by a thread that the step has no use for.
 
         Returns:
             The mean loss of the batch before the step, a scalar.

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from hyperrec_core import tiles
 from hyperrec_core.evaluate import evaluate, model_scorer
+from hyperrec_core.examples import Shuffled
 from hyperrec_core.fit import Progress, TrainConfig, fit
 from hyperrec_core.models import Model, PointsConfig
 from hyperrec_core.similar import top_similar
@@ -211,16 +211,17 @@ KINDS: dict[str, Callable[[Case, Path, Path], dict[str, Any]]] = {
 def _packing(found: Data, settings: TrainConfig, lags: int, number: int) -> float:
     """Seconds of an epoch's batches that nobody steps with."""
     started = time.perf_counter()
-    batches = tiles.epoch(
+    shuffled = Shuffled(
         found.train,
-        np.random.default_rng((SEED, number)),
+        seed=SEED,
+        number=number,
         batch_size=settings.batch_size,
         lags=lags,
         per_history=settings.labels_per_history,
         negatives=settings.negatives,
         items=found.items,
     )
-    for _ in batches:
+    for _ in shuffled.batches():
         pass
     return time.perf_counter() - started
 

@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 import torch
 
-from hyperrec_core import tiles
+from hyperrec_core.examples import Examples, Shuffled
 from hyperrec_core.geometry import lorentz
 from hyperrec_core.histories import Histories
 from hyperrec_core.models import PointsConfig, build, restore
@@ -37,16 +37,11 @@ def histories(*, baskets: bool, events: bool = False) -> Histories:
     return Histories.from_tables([made], items=ITEMS)
 
 
-def batch_of(data: Histories, lags: int) -> tiles.Tiles:
-    (batch,) = tiles.epoch(
-        data,
-        np.random.default_rng(2),
-        batch_size=1000,
-        lags=lags,
-        per_history=99,
-        negatives=7,
-        items=ITEMS,
+def batch_of(data: Histories, lags: int) -> Examples:
+    shuffled = Shuffled(
+        data, seed=2, number=1, batch_size=1000, lags=lags, per_history=99, negatives=7, items=ITEMS
     )
+    (batch,) = shuffled.batches()
     return batch
 
 
@@ -147,7 +142,8 @@ def check(config, *, baskets=True, events=False):
         batch = batch_of(data, model.lags)
         # The loss is a mean over all labels, so their order does not matter.
         loss, after = expected_step(config, before, data, batch, np.arange(len(data)))
-        found = model.step(batch, rate=1.0)
+        prepared = model.prepare(batch)
+        found = model.step(prepared, rate=1.0, meanwhile=lambda: None)
     finally:
         torch.set_default_dtype(torch.float32)
     torch.testing.assert_close(found, loss)

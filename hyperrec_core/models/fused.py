@@ -1,0 +1,193 @@
+"""The step of `models.points` on the processor, by compiled kernels."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from hyperrec_core.examples import Examples
+from hyperrec_core.histories import EVENT_TYPES
+from hyperrec_core.kernels import batch as layout
+from hyperrec_core.kernels import judge, loss, rows
+from hyperrec_core.kernels.step import derive, step
+from hyperrec_core.models.points_config import PointsConfig
+from hyperrec_core.threads import Crew
+
+_SCORES = {
+    "inner_product": loss.INNER_PRODUCT,
+    "distance": loss.DISTANCE,
+    "squared_distance": loss.SQUARED_DISTANCE,
+}
+_NONE = np.empty(0, np.float32)
+_NO_EVENTS, _NO_ROWS = np.empty(0, np.int8), np.empty(0, np.int32)
+
+
+def can_fuse(config: PointsConfig, points: Tensor) -> bool:
+    """Whether there are kernels for a model of these settings and tables like this one."""
+    return (
+        points.device.type == "cpu"
+        and points.dtype == torch.float32
+        and config.users == "midpoint"
+        and config.loss == "wmrb"
+        and config.optimiser != "adam"
+    )
+
+
+class Prepared(NamedTuple):
+    """A batch's arrays, the distinct rows of each table in it, and the memory that it takes."""
+
+    examples: layout.Batch
+    touched: dict[str, NDArray[np.int32]]
+    sizes: layout.Sizes
+
+
+class FusedStep:
+    """A model's tensors as arrays, the memory that steps need, and the threads that do them."""
+
+    def __init__(self, config: PointsConfig, state: dict[str, Tensor]) -> None:
+        """Bind to the tensors of a state, which steps change in place."""
+        self._config = config
+        self._state = {name: tensor.numpy() for name, tensor in state.items()}
+        self._tables = ("target", "context") if config.tables == 2 else ("target",)
+        self._places = {name: np.full(len(state[name]), -1, np.int32) for name in self._tables}
+        self._room: dict[str, NDArray[Any]] = {}
+        self._crew = Crew(1)
+
+    def prepare(self, batch: Examples) -> Prepared:
+        """Number the rows that a batch touches; see `models.protocol.Model.prepare`."""
+        items, candidates = batch.items.numpy(), batch.candidates.numpy()
+        touched = {}
+        if len(self._tables) == 2:
+            touched["target"], numbers = self._number("target", candidates, _NO_ROWS)
+            touched["context"], item_rows = self._number("context", items, _NO_ROWS)
+        else:
+            touched["target"], numbers = self._number("target", candidates, items)
+            item_rows = numbers[len(candidates) :]
+        segments, heads = batch.segments.numpy(), batch.heads.numpy()
+        count, negatives = len(batch), batch.seen.shape[1]
+        arrays = layout.Batch(
+            items=items,
+            item_rows=item_rows,
+            events=_NO_EVENTS if batch.events is None else batch.events.numpy(),
+            segments=segments,
+            heads=heads,
+            ends=batch.ends.numpy(),
+            lengths=batch.lengths.numpy(),
+            first_labels=batch.first_labels.numpy(),
+            labels=candidates[:count],
+            label_rows=numbers[:count],
+            negatives=candidates[count:],
+            negative_rows=numbers[count : len(candidates)],
+            seen=batch.seen.numpy(),
+        )
+        width, banded = self._config.dimensions + 1, self._config.aggregator == "learned"
+        sizes = layout.measure(segments, heads, negatives, width, banded)
+        return Prepared(arrays, touched, sizes)
+
+    def _number(
+        self, name: str, first: NDArray[np.int32], second: NDArray[np.int32]
+    ) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+        size = len(first) + len(second)
+        found, numbers = np.empty(size, np.int32), np.empty(size, np.int32)
+        return found[: rows.number(first, second, self._places[name], found, numbers)], numbers
+
+    def step(self, batch: Prepared, *, rate: float, meanwhile: Callable[[], None]) -> Tensor:
+        """One optimisation step; see `models.protocol.Model.step`."""
+        config, state, width = self._config, self._state, self._config.dimensions + 1
+        examples, touched, sizes = batch
+        parts = torch.get_num_threads()
+        if len(self._crew) != parts:
+            self._crew = Crew(parts)
+        scoring, weights = self._scoring(), self._weights(examples)
+        floats = self._take("floats", (parts, sizes.floats))
+        found = self._take("found", (parts, len(examples.negatives) + 1), np.int32)
+        gradients = {
+            name: self._take(f"{name}.gradient", (parts, len(touched[name]), width))
+            for name in self._tables
+        }
+        sums = layout.Sums(
+            totals=self._take("totals", (parts, 2), np.float64),
+            by_lag=self._take("by_lag", (parts, len(weights.by_lag))),
+            by_event=self._take("by_event", (parts, len(EVENT_TYPES))),
+            by_target=gradients["target"],
+            by_context=gradients[self._tables[-1]],
+        )
+        steps = rows.Steps(
+            scoring.flat,
+            config.optimiser == "adagrad",
+            np.float32(rate * config.learning_rate),
+            np.float32(config.maximum_step),
+            np.float32(rate * config.pull),
+        )
+
+        def work(part: int) -> None:
+            derive(
+                part, parts, scoring, weights, examples, state["target"], state[self._tables[-1]],
+                sizes, floats[part], found[part], layout.Sums(*(array[part] for array in sums)),
+            )  # fmt: skip
+
+        def finish(part: int) -> None:
+            # Most of a step's rows are in one core's cache, so the last thread has better to do.
+            if part == parts - 1:
+                self._learn_weights(sums, weights, rate * config.lag_learning_rate)
+                meanwhile()
+            movers = max(parts - 1, 1)
+            if part < movers:
+                for name in self._tables:
+                    kept = state.get(f"{name}.sums", _NONE)
+                    step(part, movers, steps, state[name], kept, touched[name], gradients[name])
+
+        self._crew.run(work)
+        self._crew.run(finish)
+        return torch.tensor(sums.totals[:, judge.LOSS].sum() / len(examples.labels))
+
+    def _scoring(self) -> loss.Scoring:
+        config = self._config
+        scale = np.exp(self._state["log_scale"][0]) if config.learn_scale else config.scale
+        return loss.Scoring(
+            config.geometry != "hyperboloid",
+            _SCORES[config.score],
+            np.float32(scale),
+            np.float32(config.list_size),
+        )
+
+    def _weights(self, examples: layout.Batch) -> layout.Weights:
+        config, logits = self._config, self._state["lag_logits"]
+        by_event = config.event_weights and len(examples.events)
+        return layout.Weights(
+            banded=config.aggregator == "learned",
+            by_lag=np.exp(logits - logits.max())[::-1].copy() if len(logits) else _NONE,
+            recency=np.float32(config.recency if config.aggregator == "exponential" else 1.0),
+            by_event=np.exp(self._state["event_logits"]) if by_event else _NONE,
+        )
+
+    def _learn_weights(self, sums: layout.Sums, weights: layout.Weights, rate: float) -> None:
+        if weights.banded:
+            by_logit = (sums.by_lag.sum(0) * weights.by_lag)[::-1]
+            self._adagrad("lag_logits", "lag_sums", by_logit, rate)
+        if len(weights.by_event):
+            self._adagrad("event_logits", "event_sums", sums.by_event.sum(0), rate)
+        if self._config.learn_scale:
+            by_scale = sums.totals[:, judge.BY_LOG_SCALE].sum(keepdims=True)
+            self._adagrad("log_scale", "scale_sums", by_scale.astype(np.float32), rate)
+
+    def _adagrad(self, name: str, sums: str, gradient: NDArray[Any], rate: float) -> None:
+        """`optim.adagrad_` on arrays, which cost a tenth of tensors this small."""
+        self._state[sums] += gradient * gradient
+        self._state[name] -= np.float32(rate) * gradient / np.sqrt(self._state[sums])
+
+    def _take(
+        self, name: str, shape: tuple[int, ...], dtype: type[np.generic] = np.float32
+    ) -> NDArray[Any]:
+        """An array with any contents, from memory that is kept between steps."""
+        size = math.prod(shape)
+        room = self._room.get(name)
+        if room is None or len(room) < size:
+            room = self._room[name] = np.empty(size + size // 4, dtype)
+        return room[:size].reshape(shape)
