@@ -225,7 +225,7 @@ def _epoch(
     )
     examples = shuffled.examples
     total, done = torch.zeros((), device=device), 0
-    ready = ((len(batch), model.prepare(batch)) for batch in shuffled.batches())
+    ready = ((len(batch.labels), model.prepare(batch)) for batch in shuffled.batches())
     upcoming = [next(ready, None)]
     while (current := upcoming.pop()) is not None:
         size, batch = current

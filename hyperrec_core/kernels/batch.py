@@ -63,6 +63,7 @@ class Room(NamedTuple):
         negatives: duals, derivatives, and a block's share of these, [3, N, D].
         matrix: negatives laid out for the product, [D, N].
         offset: of the negatives, and sums of derivatives by z, [2, N].
+        labels: points of the next labels, [BLOCK, D].
         found: numbers of negatives, int32 [N + 1].
     """
 
@@ -76,6 +77,7 @@ class Room(NamedTuple):
     negatives: Any
     matrix: Any
     offset: Any
+    labels: Any
     found: Any
 
 
@@ -107,7 +109,8 @@ def measure(segments: Any, heads: Any, negatives: int, width: int, banded: bool)
         histories, items = max(histories, count), max(items, span)
         cells = max(cells, count * span if banded else 0)
     floats = items * width + 2 * cells + 2 * items + histories * (3 * width + 2 + 2 * negatives)
-    return Sizes(items, cells, histories, floats + negatives * (4 * width + 2))
+    floats += negatives * (4 * width + 2) + BLOCK * width
+    return Sizes(items, cells, histories, floats)
 
 
 @kernel
@@ -133,8 +136,10 @@ def furnish(floats: Any, found: Any, sizes: Sizes, negatives: int, width: int) -
     matrix = floats[at : at + width * negatives].reshape(width, negatives)
     at += width * negatives
     offset = floats[at : at + 2 * negatives].reshape(2, negatives)
+    at += 2 * negatives
+    labels = floats[at : at + BLOCK * width].reshape(BLOCK, width)
     return Room(
-        points, band, by_band, entry, users, divisor, z, of_negatives, matrix, offset, found
+        points, band, by_band, entry, users, divisor, z, of_negatives, matrix, offset, labels, found
     )
 
 

@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numba
+import numba.extending
 import numpy as np
+from llvmlite import ir
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -18,6 +20,9 @@ _FASTMATH = {"reassoc", "contract", "arcp", "nsz"}
 
 # A literal is float64 in a kernel, and one is enough to widen all arithmetic around it.
 ZERO, HALF, ONE, TWO, FOUR = (np.float32(x) for x in (0.0, 0.5, 1.0, 2.0, 4.0))
+
+
+_LINE, _PREFETCHED = 64, 256  # bytes of a line of memory, and of a row that are asked for
 
 
 def _folder() -> str:
@@ -73,3 +78,28 @@ def copy(target: Any, source: Any) -> None:
     """Copy a short float32 vector; target[:] = source would take several times as long."""
     for i in range(len(target)):
         target[i] = source[i]
+
+
+@numba.extending.intrinsic  # type: ignore[untyped-decorator]
+def prefetch(typing_context: Any, table: Any, row: Any) -> Any:
+    """Ask for a row of a float32 table that will be used soon, without waiting for it."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        array = context.make_array(signature.args[0])(context, builder, arguments[0])
+        index = context.cast(builder, arguments[1], signature.args[1], numba.types.intp)
+        zero = ir.Constant(ir.IntType(64), 0)
+        start = builder.bitcast(
+            numba.core.cgutils.get_item_pointer(
+                context, builder, signature.args[0], array, [index, zero], wraparound=False
+            ),
+            ir.IntType(8).as_pointer(),
+        )
+        hint = ir.FunctionType(ir.VoidType(), [start.type, *[ir.IntType(32)] * 3])
+        function = builder.module.declare_intrinsic("llvm.prefetch", [start.type], hint)
+        for offset in range(0, _PREFETCHED, _LINE):
+            line = builder.gep(start, [ir.Constant(ir.IntType(64), offset)])
+            # For writing, into all caches, as data.
+            builder.call(function, [line, *(ir.Constant(ir.IntType(32), n) for n in (1, 3, 1))])
+        return context.get_dummy_value()
+
+    return numba.types.void(table, row), generate

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from hyperrec_core.kernels import loss
-from hyperrec_core.kernels.batch import Batch, Room, Sums
-from hyperrec_core.kernels.compiled import ONE, TWO, ZERO, add, dot, kernel
+from hyperrec_core.kernels.batch import BLOCK, Batch, Room, Sums
+from hyperrec_core.kernels.compiled import ONE, TWO, ZERO, add, copy, dot, kernel, prefetch
 from hyperrec_core.kernels.loss import Scoring
 
 LOSS, BY_LOG_SCALE = range(2)
@@ -52,14 +52,22 @@ def judge(
     examples = np.float32(len(batch.labels))
     # Summed here first: the parts' totals lie side by side, and cores would fight over them.
     total, total_by_scale = 0.0, 0.0
+    ahead = batch.first_labels[base]
     for h in range(count):
         for b in range(batch.first_labels[base + h], batch.first_labels[base + h + 1]):
-            label = batch.labels[b]
+            if b == ahead:
+                # Fetched together, rows that are not in cache arrive together.
+                for i in range(min(BLOCK, len(batch.labels) - b)):
+                    copy(room.labels[i], target[batch.labels[b + i]])
+                    if b + i + BLOCK < len(batch.labels):
+                        prefetch(target, batch.labels[b + i + BLOCK])
+                ahead += BLOCK
+            i = b - (ahead - BLOCK)
             if chord:
-                own = loss.squared_chord(scoring.flat, users[h], target[label])
+                own = loss.squared_chord(scoring.flat, users[h], room.labels[i])
                 positive = loss.score_of(scoring, own)
             else:
-                own = dot(users[h], target[label]) - time * users[h, 0] * target[label, 0]
+                own = dot(users[h], room.labels[i]) - time * users[h, 0] * room.labels[i, 0]
                 positive = scoring.scale * own
             cost, by_positive, by_scale = loss.wmrb(
                 scoring, positive, z[h], examples, room.found, by_z[h]
@@ -68,7 +76,7 @@ def judge(
             total_by_scale += by_scale
             pull = by_positive * loss.slope_of(scoring, own)
             _pull_label(
-                scoring, pull, users, h, target, label, by_users, sums.by_target,
+                scoring, pull, users, h, room.labels, i, by_users, sums.by_target,
                 batch.label_rows[b],
             )  # fmt: skip
     sums.totals[LOSS] += total
@@ -113,7 +121,6 @@ def _pull_label(
     factor = -TWO * pull if chord else pull
     for d in range(users.shape[1]):
         to_users[h, d] += factor * items[i, d]
-    for d in range(users.shape[1]):
         to_items[r, d] += factor * users[h, d]
     # The dual of a point has its time coordinate with the other sign, or none in flat space.
     time = ONE if scoring.flat else TWO

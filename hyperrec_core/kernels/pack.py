@@ -22,9 +22,9 @@ def _mix(state: Any) -> Any:
 
 
 @kernel
-def draw(start: Any, below: int, drawn: Any) -> None:
-    """Fill int32 [n] with the first numbers below a bound of the stream that starts there."""
-    state = start
+def draw(stream: int, below: int, drawn: Any) -> None:
+    """Fill int32 [n] with the first numbers below a bound of the stream of that number."""
+    state = _mix(np.uint64(stream))
     for i in range(len(drawn)):
         state += _GOLDEN
         drawn[i] = np.int32(((_mix(state) >> _32) * np.uint64(below)) >> _32)
@@ -107,7 +107,8 @@ def pack(
     starts: Any,
     order: Any,
     lags: int,
-    negatives: Any,
+    negatives: int,
+    stream: int,
     place: Any,
 ) -> Any:
     """The arrays of `examples.Examples` for some segments.
@@ -123,7 +124,8 @@ def pack(
         starts: as of `cut`.
         order: the segments of the batch, [g].
         lags: how much of a history counts.
-        negatives: of the batch, int32 [N].
+        negatives: how many to draw, uniformly.
+        stream: of their draw.
         place: scratch, int32 [vocabulary], all -1.
     """
     count_items = count_histories = count_labels = 0
@@ -145,13 +147,14 @@ def pack(
     lengths = np.empty(count_histories, np.int32)
     users = np.empty(len(order), np.int32)
     first_labels = np.empty(count_histories + 1, np.int32)
-    candidates = np.empty(count_labels + len(negatives), np.int32)
-    candidates[count_labels:] = negatives
-    seen = np.zeros((len(order), len(negatives)), np.bool_)
-    twin = np.empty(len(negatives), np.int32)
-    for k in range(len(negatives)):
-        twin[k] = place[negatives[k]]
-        place[negatives[k]] = k
+    candidates = np.empty(count_labels + negatives, np.int32)
+    draw(stream, len(place), candidates[count_labels:])
+    seen = np.zeros((len(order), negatives), np.bool_)
+    # Numbers of the items drawn; an item drawn twice leads from one to the other.
+    drawn, twin = candidates[count_labels:], np.empty(negatives, np.int32)
+    for k in range(negatives):
+        twin[k] = place[drawn[k]]
+        place[drawn[k]] = k
 
     item = history = label = 0
     for g in range(len(order)):
@@ -182,8 +185,8 @@ def pack(
                 k = twin[k]
     segments[len(order)], heads[len(order)] = item, history
     first_labels[history] = label
-    for k in range(len(negatives)):
-        place[negatives[k]] = -1
+    for k in range(negatives):
+        place[drawn[k]] = -1
     return (
         flat_items, flat_events, segments, heads, users, new_ends, lengths, first_labels,
         candidates, seen,

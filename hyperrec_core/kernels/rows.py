@@ -60,7 +60,7 @@ def step(steps: Steps, points: Any, row: int, sums: Any, gradient: Any, r: int) 
 
     Args:
         steps: settings.
-        points: [n, D].
+        points: the table, [n, D].
         row: the point's place.
         sums: Adagrad's accumulator, [n], or empty.
         gradient: Euclidean gradients, [r, D]; overwritten.
@@ -95,8 +95,9 @@ def step(steps: Steps, points: Any, row: int, sums: Any, gradient: Any, r: int) 
     ratio *= -rate
     length = ZERO
     for d in range(1, width):
-        points[row, d] = cosh * points[row, d] + ratio * gradient[r, d]
-        length += points[row, d] * points[row, d]
+        moved = cosh * points[row, d] + ratio * gradient[r, d]
+        points[row, d] = moved
+        length += moved * moved
     points[row, 0] = math.sqrt(ONE + length)
 
 

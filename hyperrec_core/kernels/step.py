@@ -15,38 +15,43 @@ import numpy as np
 
 from hyperrec_core.kernels import loss, rows, users
 from hyperrec_core.kernels.batch import BLOCK, Batch, Sizes, Sums, Weights, furnish
-from hyperrec_core.kernels.compiled import ONE, TWO, ZERO, add, kernel
+from hyperrec_core.kernels.compiled import ONE, TWO, ZERO, add, kernel, prefetch
 from hyperrec_core.kernels.judge import judge
 from hyperrec_core.kernels.loss import Scoring
 from hyperrec_core.kernels.rows import Steps
 
-_NEIGHBOURS = 64  # rows
+_AHEAD = 8  # rows
+SHARES = 64
+"""The rows of a table are divided into so many shares of about the same size."""
 
 
 @kernel
 def step(
-    part: int, parts: int, steps: Steps, points: Any, sums: Any, touched: Any, gradient: Any
+    first: int, last: int, steps: Steps, points: Any, sums: Any, touched: Any, gradient: Any
 ) -> None:
-    """Step a share of the touched rows of a table.
+    """Step some of the touched rows of a table.
 
     Args:
-        part: which share, below `parts`.
-        parts: how many shares.
+        first: of the shares of the rows to step.
+        last: of these shares, exclusive.
         steps: the optimiser.
         points: the table, [n, D].
         sums: Adagrad's accumulator, [n], or empty.
         touched: distinct rows, int32 [r].
         gradient: derivatives by them, [r, D] from each part of `derive`; overwritten.
     """
-    first = gradient[0]
+    total = gradient[0]
     for r in range(len(touched)):
-        # Neighbours go to one thread: cores would fight over the lines of memory they share.
-        if touched[r] // _NEIGHBOURS % parts != part:
+        row = touched[r]
+        # 64 neighbours stay together: cores would fight over the lines of memory that rows share.
+        if not first <= (row >> 6) & (SHARES - 1) < last:
             continue
+        if r + _AHEAD < len(touched):
+            prefetch(points, touched[r + _AHEAD])
         for other in range(1, len(gradient)):
-            for d in range(first.shape[1]):
-                first[r, d] += gradient[other, r, d]
-        rows.step(steps, points, touched[r], sums, first, r)
+            for d in range(total.shape[1]):
+                total[r, d] += gradient[other, r, d]
+        rows.step(steps, points, row, sums, total, r)
 
 
 @kernel

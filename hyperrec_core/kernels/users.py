@@ -7,9 +7,11 @@ from typing import Any
 import numpy as np
 
 from hyperrec_core.kernels.batch import Batch, Room, Sums, Weights
-from hyperrec_core.kernels.compiled import ONE, TWO, ZERO, add, copy, dot, kernel
+from hyperrec_core.kernels.compiled import ONE, TWO, ZERO, add, copy, dot, kernel, prefetch
 from hyperrec_core.kernels.history import band, pull_scan, pull_weights, scan
 from hyperrec_core.kernels.loss import Scoring
+
+_AHEAD = 8  # rows
 
 
 @kernel
@@ -23,6 +25,8 @@ def sum_histories(
         low, high = batch.segments[s] - origin, batch.segments[s + 1] - origin
         points = room.points[low:high]
         for p in range(low, high):
+            if p + _AHEAD < high:
+                prefetch(context, batch.items[origin + p + _AHEAD])
             copy(room.points[p], context[batch.items[origin + p]])
         entry = room.entry[0, 0:0]
         if len(weights.by_event):

@@ -15,7 +15,7 @@ from hyperrec_core.examples import Examples
 from hyperrec_core.histories import EVENT_TYPES
 from hyperrec_core.kernels import batch as layout
 from hyperrec_core.kernels import judge, loss, rows
-from hyperrec_core.kernels.step import derive, step
+from hyperrec_core.kernels.step import SHARES, derive, step
 from hyperrec_core.models.points_config import PointsConfig
 from hyperrec_core.threads import Crew
 
@@ -25,7 +25,7 @@ _SCORES = {
     "squared_distance": loss.SQUARED_DISTANCE,
 }
 _NONE = np.empty(0, np.float32)
-_NO_EVENTS, _NO_ROWS = np.empty(0, np.int8), np.empty(0, np.int32)
+_NO_ROWS = np.empty(0, np.int32)
 
 
 def can_fuse(config: PointsConfig, points: Tensor) -> bool:
@@ -54,6 +54,7 @@ class FusedStep:
         """Bind to the tensors of a state, which steps change in place."""
         self._config = config
         self._state = {name: tensor.numpy() for name, tensor in state.items()}
+        self._banded = config.aggregator == "learned"
         self._tables = ("target", "context") if config.tables == 2 else ("target",)
         self._places = {name: np.full(len(state[name]), -1, np.int32) for name in self._tables}
         self._room: dict[str, NDArray[Any]] = {}
@@ -61,34 +62,24 @@ class FusedStep:
 
     def prepare(self, batch: Examples) -> Prepared:
         """Number the rows that a batch touches; see `models.protocol.Model.prepare`."""
-        items, candidates = batch.items.numpy(), batch.candidates.numpy()
         touched = {}
         if len(self._tables) == 2:
-            touched["target"], numbers = self._number("target", candidates, _NO_ROWS)
-            touched["context"], item_rows = self._number("context", items, _NO_ROWS)
+            touched["target"], numbers = self._number("target", batch.candidates, _NO_ROWS)
+            touched["context"], item_rows = self._number("context", batch.items, _NO_ROWS)
         else:
-            touched["target"], numbers = self._number("target", candidates, items)
-            item_rows = numbers[len(candidates) :]
-        segments, heads = batch.segments.numpy(), batch.heads.numpy()
-        count, negatives = len(batch), batch.seen.shape[1]
-        arrays = layout.Batch(
-            items=items,
-            item_rows=item_rows,
-            events=_NO_EVENTS if batch.events is None else batch.events.numpy(),
-            segments=segments,
-            heads=heads,
-            ends=batch.ends.numpy(),
-            lengths=batch.lengths.numpy(),
-            first_labels=batch.first_labels.numpy(),
-            labels=candidates[:count],
-            label_rows=numbers[:count],
-            negatives=candidates[count:],
-            negative_rows=numbers[count : len(candidates)],
-            seen=batch.seen.numpy(),
+            touched["target"], numbers = self._number("target", batch.candidates, batch.items)
+            item_rows = numbers[len(batch.candidates) :]
+        negatives = batch.seen.shape[1]
+        count = len(batch.candidates) - negatives
+        examples = layout.Batch(
+            batch.items, item_rows, batch.events, batch.segments, batch.heads, batch.ends,
+            batch.lengths, batch.first_labels, batch.candidates[:count], numbers[:count],
+            batch.candidates[count:], numbers[count : count + negatives], batch.seen,
+        )  # fmt: skip
+        sizes = layout.measure(
+            batch.segments, batch.heads, negatives, self._config.dimensions + 1, self._banded
         )
-        width, banded = self._config.dimensions + 1, self._config.aggregator == "learned"
-        sizes = layout.measure(segments, heads, negatives, width, banded)
-        return Prepared(arrays, touched, sizes)
+        return Prepared(examples, touched, sizes)
 
     def _number(
         self, name: str, first: NDArray[np.int32], second: NDArray[np.int32]
@@ -104,7 +95,7 @@ class FusedStep:
         parts = torch.get_num_threads()
         if len(self._crew) != parts:
             self._crew = Crew(parts)
-        scoring, weights = self._scoring(), self._weights(examples)
+        scoring, weights = self._scoring(), self._weights()
         floats = self._take("floats", (parts, sizes.floats))
         found = self._take("found", (parts, len(examples.negatives) + 1), np.int32)
         gradients = {
@@ -133,15 +124,14 @@ class FusedStep:
             )  # fmt: skip
 
         def finish(part: int) -> None:
-            # Most of a step's rows are in one core's cache, so the last thread has better to do.
+            # The last thread has the next batch to pack, which takes half as long as the rows.
             if part == parts - 1:
                 self._learn_weights(sums, weights, rate * config.lag_learning_rate)
                 meanwhile()
-            movers = max(parts - 1, 1)
-            if part < movers:
-                for name in self._tables:
-                    kept = state.get(f"{name}.sums", _NONE)
-                    step(part, movers, steps, state[name], kept, touched[name], gradients[name])
+            first, last = _shares(part, parts)
+            for name in self._tables:
+                kept, found = state.get(f"{name}.sums", _NONE), touched[name]
+                step(first, last, steps, state[name], kept, found, gradients[name])
 
         self._crew.run(work)
         self._crew.run(finish)
@@ -157,23 +147,23 @@ class FusedStep:
             np.float32(config.list_size),
         )
 
-    def _weights(self, examples: layout.Batch) -> layout.Weights:
+    def _weights(self) -> layout.Weights:
         config, logits = self._config, self._state["lag_logits"]
-        by_event = config.event_weights and len(examples.events)
         return layout.Weights(
-            banded=config.aggregator == "learned",
+            banded=self._banded,
             by_lag=np.exp(logits - logits.max())[::-1].copy() if len(logits) else _NONE,
             recency=np.float32(config.recency if config.aggregator == "exponential" else 1.0),
-            by_event=np.exp(self._state["event_logits"]) if by_event else _NONE,
+            by_event=np.exp(self._state["event_logits"]) if config.event_weights else _NONE,
         )
 
     def _learn_weights(self, sums: layout.Sums, weights: layout.Weights, rate: float) -> None:
+        config = self._config
         if weights.banded:
             by_logit = (sums.by_lag.sum(0) * weights.by_lag)[::-1]
             self._adagrad("lag_logits", "lag_sums", by_logit, rate)
-        if len(weights.by_event):
+        if config.event_weights:
             self._adagrad("event_logits", "event_sums", sums.by_event.sum(0), rate)
-        if self._config.learn_scale:
+        if config.learn_scale:
             by_scale = sums.totals[:, judge.BY_LOG_SCALE].sum(keepdims=True)
             self._adagrad("log_scale", "scale_sums", by_scale.astype(np.float32), rate)
 
@@ -191,3 +181,14 @@ class FusedStep:
         if room is None or len(room) < size:
             room = self._room[name] = np.empty(size + size // 4, dtype)
         return room[:size].reshape(shape)
+
+
+def _shares(part: int, parts: int) -> tuple[int, int]:
+    """The shares of the rows that a thread steps, from the first up to the last.
+
+    The last thread packs the next batch, too, which takes about as long as half of all rows.
+    """
+    if parts == 1:
+        return 0, SHARES
+    rest = SHARES - SHARES // 8 if parts == 2 else SHARES
+    return rest * part // (parts - 1), min(rest * (part + 1) // (parts - 1), SHARES)

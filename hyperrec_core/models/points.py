@@ -57,7 +57,7 @@ class Points:
     def _tables(self) -> list[str]:
         return [name for name in (_TARGET, _CONTEXT, _USERS) if name in self._state]
 
-    def prepare(self, batch: Examples) -> Prepared | LaidOut:
+    def prepare(self, batch: Examples) -> Prepared | Tiles:
         return self.lay_out(batch) if self._fused is None else self._fused.prepare(batch)
 
     def step(self, batch: Any, *, rate: float, meanwhile: Callable[[], None]) -> Tensor:
@@ -68,32 +68,27 @@ class Points:
         meanwhile()
         return loss
 
-    def lay_out(self, batch: Examples) -> LaidOut:
+    def lay_out(self, batch: Examples) -> Tiles:
         """`prepare` for `step_by_tensors`."""
-        moved = batch.to(self._state[_TARGET].device)
-        return LaidOut(moved, tiles(moved))
+        return tiles(batch, self._state[_TARGET].device)
 
-    def step_by_tensors(self, prepared: LaidOut, *, rate: float) -> Tensor:
+    def step_by_tensors(self, batch: Tiles, *, rate: float) -> Tensor:
         """`step` in PyTorch's operations: on every device, for every combination of settings."""
-        batch, laid = prepared
         table, scale = self._state[_TARGET], self._scale()
-        history = self._history(laid) if self.config.users == "midpoint" else None
-        owners = batch.users[laid.segment]
-        users = self._state[_USERS][owners] if history is None else history.users
-        label_rows, negative_rows = batch.labels.long(), batch.negatives.long()
-        labels, negatives = table[label_rows], table[negative_rows]
-        seen = batch.seen[laid.segment]
-        shared = len(users) != len(batch)
-        own = users[laid.context] if shared else users
+        history = self._history(batch) if self.config.users == "midpoint" else None
+        users = self._state[_USERS][batch.rows] if history is None else history.users
+        labels, negatives = table[batch.labels], table[batch.negatives]
+        shared = len(users) != len(batch.labels)
+        own = users[batch.context] if shared else users
 
         positive, positive_slope = self._score.each(own, labels, scale)
         negative, negative_slope = self._score.pairs(users, negatives, scale)
         raw = negative.clone() if self.config.learn_scale else None
         if shared:
-            found = self._loss(positive, negative[laid.context], seen[laid.context])
-            by_negative = torch.zeros_like(negative).index_add_(0, laid.context, found.negative)
+            found = self._loss(positive, negative[batch.context], batch.seen[batch.context])
+            by_negative = torch.zeros_like(negative).index_add_(0, batch.context, found.negative)
         else:
-            found = self._loss(positive, negative, seen)
+            found = self._loss(positive, negative, batch.seen)
             by_negative = found.negative
         if raw is not None:
             by_log_scale = (raw * by_negative).sum() + (positive * found.positive).sum()
@@ -103,12 +98,12 @@ class Points:
             users, negatives, by_negative.mul_(negative_slope)
         )
         by_own, by_labels = self._score.pull_each(own, labels, found.positive * positive_slope)
-        by_users = by_users.index_add_(0, laid.context, by_own) if shared else by_users + by_own
-        parts = [(_TARGET, label_rows, by_labels), (_TARGET, negative_rows, by_negatives)]
+        by_users = by_users.index_add_(0, batch.context, by_own) if shared else by_users + by_own
+        parts = [(_TARGET, batch.labels, by_labels), (_TARGET, batch.negatives, by_negatives)]
         if history is None:
-            parts.append((_USERS, owners, by_users))
+            parts.append((_USERS, batch.rows, by_users))
         else:
-            parts.append(self._pull_history(laid, history, by_users, rate))
+            parts.append(self._pull_history(batch, history, by_users, rate))
         self._update(parts, rate)
         return found.loss
 
@@ -247,13 +242,6 @@ class Points:
             "tables": config.tables,
             "aggregator": aggregator,
         }
-
-
-class LaidOut(NamedTuple):
-    """A batch and its tiles, on the model's device."""
-
-    examples: Examples
-    tiles: Tiles
 
 
 class _History(NamedTuple):

@@ -90,11 +90,11 @@ def plain_loss(config, state, data, batch, order):
     else:
         users = torch.stack([plain_users(config, state, data, e, lags) for e in order])
     labels = torch.from_numpy(data.labels[order].astype(np.int64))
-    negative = plain_score(config, users, state["target"][batch.negatives], scale)
+    negative = plain_score(config, users, state["target"][torch.from_numpy(batch.negatives)], scale)
     positive = plain_score(config, users, state["target"][labels], scale).diagonal()
     seen = torch.stack(
         [
-            torch.isin(batch.negatives, torch.from_numpy(row_items(data, row)))
+            torch.isin(torch.from_numpy(batch.negatives), torch.from_numpy(row_items(data, row)))
             for row in data.rows[order]
         ]
     )
