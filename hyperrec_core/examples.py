@@ -60,6 +60,34 @@ class Examples(NamedTuple):
         """The items that no history was followed by, [N]."""
         return self.candidates[-self.seen.shape[1] :]
 
+    def share(self, rank: int, size: int) -> tuple[Examples, float]:
+        """The segments of one of several processes, and which share of the labels they have.
+
+        A process always gets one: where there are fewer segments than processes, some get the first
+        one, and a share of 0.
+        """
+        wanted = self.heads[-1] * np.array([rank, rank + 1]) // size
+        first, last = np.searchsorted(self.heads, wanted)
+        surplus = first == last
+        if surplus:
+            first, last = 0, 1
+        items = slice(self.segments[first], self.segments[last])
+        histories = slice(self.heads[first], self.heads[last])
+        firsts = self.first_labels[histories.start : histories.stop + 1]
+        own = Examples(
+            items=self.items[items],
+            events=self.events[items],
+            segments=self.segments[first : last + 1] - items.start,
+            heads=self.heads[first : last + 1] - histories.start,
+            rows=self.rows[first:last],
+            ends=self.ends[histories],
+            lengths=self.lengths[histories],
+            first_labels=firsts - firsts[0],
+            candidates=np.concatenate((self.labels[firsts[0] : firsts[-1]], self.negatives)),
+            seen=self.seen[first:last],
+        )
+        return own, 0.0 if surplus else len(own.labels) / len(self.labels)
+
 
 class Shuffled:
     """An epoch: all examples once, in an order and with cuts and negatives of its own."""

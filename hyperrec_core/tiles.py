@@ -24,15 +24,16 @@ _LEAST_TILE = 64  # positions of a tile, so that short segments are packed toget
 class Tiles:
     """A batch as tensors, its histories padded.
 
-    Shapes: `items` int64 [T, P], oldest first, padded with 0; `ends` int64 [T, S], the column where
-    a history ends (exclusive), and `lengths` int64 [T, S], how many items it has, 0 where a place
-    is empty; `slots` int64 [C], the flat places of [T, S] that hold the histories; `rows` int64
-    [C], whose they are; `labels` int64 [B], and `context` int64 [B], the history that each follows;
-    `negatives` int64 [N], and `seen` bool [C, N], which of them are none for the history's user;
-    `events` int64 [T, P], or None.
+    Shapes: `items` int64 [T, P], oldest first, padded with 0; `filled` int64 [M], the flat places
+    of [T, P] that hold items; `ends` int64 [T, S], the column where a history ends (exclusive), and
+    `lengths` int64 [T, S], how many items it has, 0 where a place is empty; `slots` int64 [C], the
+    flat places of [T, S] that hold the histories; `rows` int64 [C], whose they are; `labels` int64
+    [B], and `context` int64 [B], the history that each follows; `negatives` int64 [N], and `seen`
+    bool [C, N], which of them are none for the history's user; `events` int64 [T, P], or None.
     """
 
     items: Tensor
+    filled: Tensor
     ends: Tensor
     lengths: Tensor
     slots: Tensor
@@ -70,6 +71,7 @@ def tiles(batch: Examples, device: torch.device) -> Tiles:
         items=spread(batch.items, at, width),
         ends=spread(batch.ends + np.repeat(column, counts), slots, places),
         lengths=spread(batch.lengths, slots, places),
+        filled=tensor(at),
         slots=tensor(slots),
         rows=tensor(batch.rows[segment].astype(np.int64)),
         labels=tensor(batch.labels.astype(np.int64)),

@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from hyperrec_core import processes
 from hyperrec_core.examples import Examples
 from hyperrec_core.histories import EVENT_TYPES
 from hyperrec_core.kernels import batch as layout
@@ -117,11 +118,22 @@ class FusedStep:
             np.float32(rate * config.pull),
         )
 
+        rank, size = processes.place()
+
         def work(part: int) -> None:
             derive(
-                part, parts, scoring, weights, examples, state["target"], state[self._tables[-1]],
-                sizes, floats[part], found[part], layout.Sums(*(array[part] for array in sums)),
-            )  # fmt: skip
+                rank * parts + part,
+                size * parts,
+                scoring,
+                weights,
+                examples,
+                state["target"],
+                state[self._tables[-1]],
+                sizes,
+                floats[part],
+                found[part],
+                layout.Sums(*(array[part] for array in sums)),
+            )
 
         def finish(part: int) -> None:
             # The last thread has the next batch to pack, which takes half as long as the rows.
@@ -134,6 +146,11 @@ class FusedStep:
                 step(first, last, steps, state[name], kept, found, gradients[name])
 
         self._crew.run(work)
+        if size > 1:
+            sums = layout.Sums(*(array.sum(0, keepdims=True) for array in sums))
+            gradients = dict(zip(self._tables, (sums.by_target, sums.by_context), strict=False))
+            shared = (sums.totals, sums.by_lag, sums.by_event, *gradients.values())
+            processes.add_up(*map(torch.from_numpy, shared))
         self._crew.run(finish)
         return torch.tensor(sums.totals[:, judge.LOSS].sum() / len(examples.labels))
 

@@ -15,15 +15,16 @@ All gradients are closed forms; the suite holds them against autograd on the pla
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib import metadata
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import embedding_bag
 
-from hyperrec_core import aggregate, initialise, losses, midpoint, optim
+from hyperrec_core import aggregate, initialise, losses, midpoint, optim, processes
 from hyperrec_core.examples import Examples
 from hyperrec_core.histories import EVENT_TYPES, Batch
 from hyperrec_core.losses import LossGradient
@@ -57,7 +58,7 @@ class Points:
     def _tables(self) -> list[str]:
         return [name for name in (_TARGET, _CONTEXT, _USERS) if name in self._state]
 
-    def prepare(self, batch: Examples) -> Prepared | Tiles:
+    def prepare(self, batch: Examples) -> Prepared | LaidOut:
         return self.lay_out(batch) if self._fused is None else self._fused.prepare(batch)
 
     def step(self, batch: Any, *, rate: float, meanwhile: Callable[[], None]) -> Tensor:
@@ -68,12 +69,24 @@ class Points:
         meanwhile()
         return loss
 
-    def lay_out(self, batch: Examples) -> Tiles:
+    def lay_out(self, batch: Examples) -> LaidOut:
         """`prepare` for `step_by_tensors`."""
-        return tiles(batch, self._state[_TARGET].device)
+        device = self._state[_TARGET].device
+        rank, size = processes.place()
+        if size == 1:
+            return LaidOut(tiles(batch, device), 1.0, {})
+        own, share = batch.share(rank, size)
+        touched = {_TARGET: [batch.candidates], _USERS: [batch.rows]}
+        touched.setdefault(self._history_table, []).append(batch.items)
+        return LaidOut(
+            tiles(own, device),
+            share,
+            {k: torch.from_numpy(np.concatenate(v)).long().to(device) for k, v in touched.items()},
+        )
 
-    def step_by_tensors(self, batch: Tiles, *, rate: float) -> Tensor:
+    def step_by_tensors(self, prepared: LaidOut, *, rate: float) -> Tensor:
         """`step` in PyTorch's operations: on every device, for every combination of settings."""
+        batch = prepared.tiles
         table, scale = self._state[_TARGET], self._scale()
         history = self._history(batch) if self.config.users == "midpoint" else None
         users = self._state[_USERS][batch.rows] if history is None else history.users
@@ -90,6 +103,10 @@ class Points:
         else:
             found = self._loss(positive, negative, batch.seen)
             by_negative = found.negative
+        if prepared.everywhere:
+            found = LossGradient(*(part * prepared.share for part in found))
+            by_negative = by_negative * prepared.share
+            processes.add_up(found.loss)
         if raw is not None:
             by_log_scale = (raw * by_negative).sum() + (positive * found.positive).sum()
             self._adagrad("log_scale", "scale_sums", by_log_scale.view(1), rate)
@@ -104,7 +121,7 @@ class Points:
             parts.append((_USERS, batch.rows, by_users))
         else:
             parts.append(self._pull_history(batch, history, by_users, rate))
-        self._update(parts, rate)
+        self._update(parts, rate, prepared.everywhere)
         return found.loss
 
     def _history(self, batch: Tiles) -> _History:
@@ -132,7 +149,8 @@ class Points:
                 minlength=len(EVENT_TYPES),
             )
             self._adagrad("event_logits", "event_sums", by_event.to(found.entry.dtype), rate)
-        return self._history_table, batch.items.flatten(), found.points.flatten(0, 1)
+        items, by_items = batch.items.flatten(), found.points.flatten(0, 1)
+        return self._history_table, items[batch.filled], by_items[batch.filled]
 
     def _event_weights(self, events: Tensor | None) -> Tensor | None:
         if events is None or not self.config.event_weights:
@@ -145,6 +163,8 @@ class Points:
         )
 
     def _adagrad(self, name: str, sums: str, gradient: Tensor, rate: float) -> None:
+        if processes.place()[1] > 1:
+            processes.add_up(gradient)
         optim.adagrad_(
             self._state[name],
             self._state[sums],
@@ -158,7 +178,12 @@ class Points:
         loss = losses.wmrb if self.config.loss == "wmrb" else losses.softmax
         return loss(positive, negative, list_size=self.config.list_size, excluded=excluded)
 
-    def _update(self, parts: list[tuple[str, Tensor, Tensor]], rate: float) -> None:
+    def _update(
+        self,
+        parts: list[tuple[str, Tensor, Tensor]],
+        rate: float,
+        everywhere: Mapping[str, Tensor],
+    ) -> None:
         """One step for every touched row, however often and wherever the batch touches it."""
         config = self.config
         for name in self._tables():
@@ -166,9 +191,11 @@ class Points:
             if not mine:
                 continue
             table, index = self._state[name], torch.cat([index for index, _ in mine])
-            rows, place = self._distinct(name, index)
+            rows, place = self._distinct(name, everywhere.get(name, index), index)
             gradient = table.new_zeros(len(rows), table.shape[1])
             gradient.index_add_(0, place, torch.cat([gradient for _, gradient in mine]))
+            if everywhere:
+                processes.add_up(gradient)
             prefix = f"{name}."
             optim.step_(
                 config.optimiser,
@@ -182,13 +209,13 @@ class Points:
                 pull=rate * config.pull,
             )
 
-    def _distinct(self, name: str, index: Tensor) -> tuple[Tensor, Tensor]:
-        """The distinct rows in `index`, and `index` in terms of them, without a sort."""
-        place, order = self._place[name], torch.arange(len(index), device=index.device)
-        place[index] = order  # of equal rows, one wins
-        first = place[index] == order
+    def _distinct(self, name: str, touched: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
+        """The distinct rows in `touched`, and `index` in terms of them, without a sort."""
+        place, order = self._place[name], torch.arange(len(touched), device=touched.device)
+        place[touched] = order  # of equal rows, one wins
+        first = place[touched] == order
         number = torch.cumsum(first, 0) - 1
-        return index[first], number[place[index]]
+        return touched[first], number[place[index]]
 
     def item_vectors(self) -> Tensor:
         return self._score.published(self._state[_TARGET])
@@ -242,6 +269,20 @@ class Points:
             "tables": config.tables,
             "aggregator": aggregator,
         }
+
+
+class LaidOut(NamedTuple):
+    """This process's share of a batch, and the rows that all processes touch, where there are more.
+
+    Attributes:
+        tiles: the share.
+        share: of the batch's labels that are in it.
+        everywhere: rows of each table that the batch touches, int64; empty for a single process.
+    """
+
+    tiles: Tiles
+    share: float
+    everywhere: Mapping[str, Tensor]
 
 
 class _History(NamedTuple):
