@@ -24,6 +24,9 @@ from torch import Tensor
 from hyperrec_core.fit import KEPT, Checkpoint, Progress
 from hyperrec_core.models import Model
 
+_FORMAT = 2
+"""Of checkpoints. 1, which does not say so, knows no part of an epoch; it is read as well."""
+
 
 class ArtefactError(ValueError):
     """A stored artefact cannot be read."""
@@ -66,7 +69,10 @@ def read_items(data: bytes) -> ItemVectors:
 def save_checkpoint(progress: Progress, tensors: dict[str, Tensor]) -> bytes:
     """Progress and tensors as one safetensors blob."""
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    return bytes(save_tensors(plain, {"progress": json.dumps(progress.to_json())}))
+    # One entry alone: safetensors writes several in any order, and equal states in other bytes.
+    return bytes(
+        save_tensors(plain, {"progress": json.dumps({"format": _FORMAT} | progress.to_json())})
+    )
 
 
 def load_checkpoint(data: bytes) -> Checkpoint:
@@ -75,10 +81,15 @@ def load_checkpoint(data: bytes) -> Checkpoint:
         # A safetensors file starts with the length of its JSON header, which holds our metadata.
         length = int.from_bytes(data[:8], "little")
         header = json.loads(data[8 : 8 + length])
-        progress = Progress.from_json(json.loads(header["__metadata__"]["progress"]))
-        return progress, load_tensors(data)
-    except (SafetensorError, ValueError, KeyError, TypeError) as error:
+        found = json.loads(header["__metadata__"]["progress"])
+        if (written := found.get("format", 1)) <= _FORMAT:
+            return Progress.from_json(found), load_tensors(data)
+    except (SafetensorError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ArtefactError(f"The checkpoint cannot be read: {error}") from error
+    raise ArtefactError(
+        f"The checkpoint is of format {written} and this version of hyperrec reads formats up to "
+        f"{_FORMAT}: use the version that wrote it, or a later one."
+    )
 
 
 def best_state(tensors: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -1,4 +1,4 @@
-"""The training loop: seeded, resumable after any epoch, keeping the epoch that validates best."""
+"""The training loop: seeded, resumable after any batch, keeping the epoch that validates best."""
 
 from __future__ import annotations
 
@@ -22,7 +22,8 @@ from hyperrec_core.validate import Validation
 log = logging.getLogger(__name__)
 
 KEPT = "kept/"
-"""Prefix of the best epoch's tensors in a checkpoint; the others are those after the last epoch."""
+"""Prefix of the best epoch's tensors in a checkpoint, once an epoch is done; the others are those
+after the last batch."""
 
 
 class TrainingError(RuntimeError):
@@ -79,24 +80,56 @@ class Epoch:
     examples_per_second: float
 
 
+@dataclass(frozen=True)
+class Part:
+    """What the first batches of an epoch did.
+
+    Attributes:
+        batches: how many are done.
+        examples: labels in them.
+        loss: summed over these, exactly the float32 to which later batches are added.
+        seconds: spent on them, with what was done between them.
+    """
+
+    batches: int = 0
+    examples: int = 0
+    loss: float = 0.0
+    seconds: float = 0.0
+
+
 @dataclass
 class Progress:
-    """Training so far: what a checkpoint holds beside the model's tensors."""
+    """Training so far: what a checkpoint holds beside the model's tensors.
+
+    Attributes:
+        epochs: those done.
+        best_epoch: the number of the one kept, 0 before the first is done.
+        part: of the epoch after them, where training is in the middle of it.
+    """
 
     epochs: list[Epoch] = field(default_factory=list)
     best_epoch: int = 0
+    part: Part | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """As plain values."""
-        return asdict(self)
+        """As plain values; no `part` between epochs."""
+        data = asdict(self)
+        if self.part is None:
+            del data["part"]
+        return data
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Progress:
         """From plain values."""
-        return cls([Epoch(**epoch) for epoch in data["epochs"]], data["best_epoch"])
+        part = Part(**data["part"]) if "part" in data else None
+        return cls([Epoch(**epoch) for epoch in data["epochs"]], data["best_epoch"], part)
 
 
 Checkpoint = tuple[Progress, dict[str, Tensor]]
+"""Where training stands, and every tensor that it needs to go on. The tensors are the model's own:
+the next batch changes them, so what is to be kept must be copied or written before."""
+
+OnBatch = Callable[[int, int, Callable[[], Checkpoint]], None]
 
 
 def best_device() -> torch.device:
@@ -115,12 +148,12 @@ def fit(
     start: dict[str, Tensor] | None = None,
     resume: Checkpoint | None = None,
     after_epoch: Callable[[Progress, dict[str, Tensor]], None] | None = None,
-    on_batch: Callable[[int, int], None] | None = None,
+    on_batch: OnBatch | None = None,
 ) -> tuple[models.Model, Progress]:
     """Fit a model.
 
-    Every random draw of an epoch comes from (seed, epoch), so a run that resumes after epoch k
-    computes what the undisturbed run does.
+    Every random draw comes from the seed and the numbers of the epoch and the batch, so a run that
+    resumes computes, on as many threads, what the undisturbed run does.
 
     Args:
         train: labels to learn from.
@@ -131,9 +164,10 @@ def fit(
         device: where to compute.
         start: every tensor of the model before its first step, as of `warm.start_state`; without
             it, the model starts untrained.
-        resume: progress and tensors of an earlier `after_epoch` call.
-        after_epoch: called with the progress and every tensor needed to resume from there.
-        on_batch: called with (examples done, examples in all) of the epoch.
+        resume: a checkpoint of an earlier call with the same data, configuration and seed.
+        after_epoch: called with a checkpoint.
+        on_batch: called after each batch with (examples done, examples in all) of the epoch and a
+            function that makes a checkpoint, for which a GPU is waited for.
 
     Returns:
         The model as after its best epoch, and the record of all epochs.
@@ -158,12 +192,19 @@ def fit(
         )
         if start is not None:
             model.load_state(start)
-        progress, kept = Progress(), _copy(model.state())
+        progress, begun = Progress(), Part()
+        kept: dict[str, Tensor] = {}
         if resume is not None:
-            progress, tensors = resume
-            current = {k: v for k, v in tensors.items() if not k.startswith(KEPT)}
-            model.load_state(current)
+            earlier, tensors = resume
+            progress = Progress(list(earlier.epochs), earlier.best_epoch)
+            begun = earlier.part or begun
+            model.load_state({k: v for k, v in tensors.items() if not k.startswith(KEPT)})
             kept = {k.removeprefix(KEPT): v for k, v in tensors.items() if k.startswith(KEPT)}
+
+        def checkpoint(part: Part | None = None) -> Checkpoint:
+            so_far = Progress(list(progress.epochs), progress.best_epoch, part)
+            return so_far, model.state() | {KEPT + k: v for k, v in kept.items()}
+
         judged = Validation(
             validation.aligned_to(train),
             items=items,
@@ -174,7 +215,10 @@ def fit(
         )
 
         for number in range(len(progress.epochs) + 1, config.epochs + 1):
-            epoch = _epoch(model, train, config, number, items, seed, device, on_batch)
+            epoch = _epoch(
+                model, train, config, number, items, seed, device, begun, on_batch, checkpoint
+            )
+            begun = Part()
             if len(judged):
                 hr, ndcg = judged.judge(model)
                 epoch = replace(epoch, hr_at_10=hr, ndcg_at_10=ndcg)
@@ -182,7 +226,7 @@ def fit(
             if _is_best(progress, epoch):
                 progress.best_epoch, kept = number, _copy(model.state())
             if after_epoch is not None:
-                after_epoch(progress, model.state() | {KEPT + k: v for k, v in kept.items()})
+                after_epoch(*checkpoint())
         model.load_state(kept)
         return model, progress
 
@@ -210,9 +254,12 @@ def _epoch(
     items: int,
     seed: int,
     device: torch.device,
-    on_batch: Callable[[int, int], None] | None,
+    begun: Part,
+    on_batch: OnBatch | None,
+    checkpoint: Callable[[Part], Checkpoint],
 ) -> Epoch:
-    started = time.monotonic()
+    """The batches of an epoch after those it has begun with."""
+    started = time.monotonic() - begun.seconds
     shuffled = Shuffled(
         train,
         seed=seed,
@@ -224,8 +271,14 @@ def _epoch(
         items=items,
     )
     examples = shuffled.examples
-    total, done = torch.zeros((), device=device), 0
-    ready = ((len(batch.labels), model.prepare(batch)) for batch in shuffled.batches())
+    total = torch.tensor(begun.loss, device=device)
+    batches, done = begun.batches, begun.examples
+
+    def here() -> Checkpoint:
+        loss = _finite(float(total), number)
+        return checkpoint(Part(batches, done, loss, time.monotonic() - started))
+
+    ready = ((len(batch.labels), model.prepare(batch)) for batch in shuffled.batches(batches))
     upcoming = [next(ready, None)]
     while (current := upcoming.pop()) is not None:
         size, batch = current
@@ -233,17 +286,22 @@ def _epoch(
         rate = 1.0 - ((number - 1) * examples + done) / (config.epochs * examples)
         loss = model.step(batch, rate=rate, meanwhile=lambda: upcoming.append(next(ready, None)))
         total += loss * size
+        batches += 1
         done += size
         if on_batch is not None:
-            on_batch(done, examples)
-    loss_value = float(total) / examples
-    if not np.isfinite(loss_value):
+            on_batch(done, examples, here)
+    mean = _finite(float(total), number) / examples
+    seconds = time.monotonic() - started
+    return Epoch(number, mean, None, None, seconds, examples / seconds)
+
+
+def _finite(loss: float, number: int) -> float:
+    if not np.isfinite(loss):
         raise TrainingError(
-            f"The loss of epoch {number} is {loss_value}: lower train.model.learning_rate or "
+            f"The loss of epoch {number} is {loss}: lower train.model.learning_rate or "
             "train.model.maximum_step."
         )
-    seconds = time.monotonic() - started
-    return Epoch(number, loss_value, None, None, seconds, examples / seconds)
+    return loss
 
 
 def _is_best(progress: Progress, epoch: Epoch) -> bool:

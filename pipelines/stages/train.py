@@ -1,12 +1,14 @@
-"""Stage 2: fit the model, with a checkpoint after every epoch from which a killed stage goes on."""
+"""Stage 2: fit the model, with checkpoints every minute from which a killed stage goes on."""
 
 from __future__ import annotations
 
 import json
 import logging
 import tempfile
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 import pyarrow as pa
@@ -17,7 +19,7 @@ from hyperrec_core import artefact, cold, warm
 from hyperrec_core.analysis.disc import poincare_disc
 from hyperrec_core.fit import Checkpoint, Epoch, Progress, TrainingError, best_device, fit
 from hyperrec_core.models import Model, ModelConfig, restore
-from pipelines.errors import PipelineError
+from pipelines.errors import NotFoundError, PipelineError
 from pipelines.profile import Profile, parse_profile
 from pipelines.progress import bar
 from pipelines.runs import Attempt, Manifest, Run
@@ -30,6 +32,13 @@ from pipelines.stages.inputs import (
 from pipelines.start import warm_start_run
 
 log = logging.getLogger(__name__)
+
+CHECKPOINT_SECONDS = 60.0
+"""An epoch that takes longer leaves checkpoints inside it, as far apart as this."""
+CHECKPOINT_SHARE = 0.05
+"""No more of the time than this goes into them: where storage is slow they are further apart. On a
+local disk 132,399 items of two tables of 51 take 0.1 to 0.5 s, 55 or, with the best epoch, 110 MB.
+"""
 
 
 def run_train(run: Run) -> Manifest:
@@ -57,18 +66,21 @@ def _work(run: Run, attempt: Attempt) -> dict[str, Any]:
         len(train),
         len(validation),
     )
-    resume = _latest_checkpoint(run)
-    if resume is not None:
-        log.info("Going on after epoch %d of an earlier attempt.", len(resume[0].epochs))
-    last: dict[str, Tensor] = {}
+    checkpoints = _Checkpoints(run)
+    resume = checkpoints.latest()
 
     def after_epoch(progress: Progress, tensors: dict[str, Tensor]) -> None:
         _log_epoch(progress.epochs[-1], profile.train.epochs)
-        name = f"{run.run_id}/train/checkpoints/epoch-{len(progress.epochs):04d}.safetensors"
-        run.storage.write(name, artefact.save_checkpoint(progress, tensors))
-        last.update(tensors)
+        checkpoints.save(progress, tensors)
 
     with bar("training") as move:
+
+        def on_batch(done: int, examples: int, checkpoint: Callable[[], Checkpoint]) -> None:
+            move(done, examples)
+            if checkpoints.are_due():
+                checkpoints.save(*checkpoint())
+                log.info("%d of the epoch's %d examples are done and saved.", done, examples)
+
         try:
             model, progress = fit(
                 train,
@@ -80,11 +92,11 @@ def _work(run: Run, attempt: Attempt) -> dict[str, Any]:
                 start=start,
                 resume=resume,
                 after_epoch=after_epoch,
-                on_batch=move,
+                on_batch=on_batch,
             )
         except TrainingError as error:
             raise PipelineError(str(error)) from error
-    _write_outputs(attempt, model, progress, last or (resume[1] if resume else {}), vocabulary)
+    _write_outputs(attempt, model, progress, checkpoints.newest, vocabulary)
     _write_items(attempt, profile.train.model, model, vocabulary)
     best = progress.epochs[progress.best_epoch - 1]
     return {
@@ -115,15 +127,64 @@ def _start(
     )
 
 
-def _latest_checkpoint(run: Run) -> Checkpoint | None:
-    """The newest checkpoint that can be read; an older one, or none, when it cannot."""
-    names = [blob.name for blob in run.storage.list(f"{run.run_id}/train/checkpoints/")]
-    for name in reversed(names):
-        try:
-            return artefact.load_checkpoint(run.storage.read(name))
-        except artefact.ArtefactError:
-            log.warning("%s cannot be read; an earlier checkpoint is used.", name)
-    return None
+class _Checkpoints:
+    """From where a killed stage goes on: every epoch's end, and the last two places inside one.
+
+    Names go by time, since a full stop comes after a hyphen::
+
+        epoch-0003-batch-00020000.safetensors   in the middle of the third epoch
+        epoch-0003.safetensors                  at its end
+    """
+
+    def __init__(self, run: Run) -> None:
+        self._storage = run.storage
+        self._folder = f"{run.run_id}/train/checkpoints/"
+        self._due = monotonic() + CHECKPOINT_SECONDS
+        self.newest = b""
+
+    def latest(self) -> Checkpoint | None:
+        """The newest that can be read; an older one, or none, when it cannot."""
+        for name in reversed([blob.name for blob in self._storage.list(self._folder)]):
+            try:
+                data = self._storage.read(name)
+                checkpoint = artefact.load_checkpoint(data)
+            except artefact.ArtefactError as error:
+                log.warning("%s is passed over for an earlier checkpoint: %s", name, error)
+            except NotFoundError:
+                continue  # another attempt at this stage has a newer one by now
+            else:
+                self.newest = data
+                _log_resumed(checkpoint[0])
+                return checkpoint
+        return None
+
+    def are_due(self) -> bool:
+        """Whether it is time for one inside an epoch."""
+        return monotonic() >= self._due
+
+    def save(self, progress: Progress, tensors: dict[str, Tensor]) -> None:
+        """Put one whole, then remove those inside epochs that are no longer wanted."""
+        started = monotonic()
+        name = f"epoch-{len(progress.epochs):04d}"
+        if progress.part is not None:
+            name = f"epoch-{len(progress.epochs) + 1:04d}-batch-{progress.part.batches:08d}"
+        self.newest = artefact.save_checkpoint(progress, tensors)
+        self._storage.write(f"{self._folder}{name}.safetensors", self.newest)
+        if progress.part is not None:
+            names = [blob.name for blob in self._storage.list(f"{self._folder}epoch-")]
+            for old in [name for name in names if "-batch-" in name][:-2]:
+                self._storage.delete(old)
+        ended = monotonic()
+        self._due = ended + max(CHECKPOINT_SECONDS, (ended - started) / CHECKPOINT_SHARE)
+
+
+def _log_resumed(progress: Progress) -> None:
+    done = len(progress.epochs)
+    if progress.part is None:
+        log.info("Going on after epoch %d of an earlier attempt.", done)
+    else:
+        batches = progress.part.batches
+        log.info("Going on after batch %d of epoch %d of an earlier attempt.", batches, done + 1)
 
 
 def _log_epoch(epoch: Epoch, epochs: int) -> None:
@@ -145,12 +206,12 @@ def _write_outputs(
     attempt: Attempt,
     model: Model,
     progress: Progress,
-    tensors: dict[str, Tensor],
+    checkpoint: bytes,
     vocabulary: Vocabulary,
 ) -> None:
     attempt.write("model.json", json.dumps(model.description(), indent=2).encode())
     attempt.write("epochs.json", json.dumps(progress.to_json(), indent=2).encode())
-    attempt.write("checkpoint.safetensors", artefact.save_checkpoint(progress, tensors))
+    attempt.write("checkpoint.safetensors", checkpoint)
     if model.description()["geometry"] == "hyperboloid":
         _draw(attempt, model, vocabulary)
 

@@ -1,8 +1,11 @@
 import io
+import json
+from dataclasses import replace
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+import safetensors.torch
 import torch
 
 from hyperrec_core import artefact
@@ -12,6 +15,7 @@ from hyperrec_core.geometry import lorentz
 from hyperrec_core.histories import Histories
 from hyperrec_core.models import PointsConfig
 from hyperrec_core.similar import top_similar
+from hyperrec_core.validate import Validation
 from tests.hyperrec_core.test_histories import table
 
 ITEMS = 60
@@ -35,9 +39,17 @@ def config(**model) -> TrainConfig:
     return TrainConfig(epochs=4, batch_size=64, negatives=30, model=PointsConfig(**settings))
 
 
-def train(settings: TrainConfig, *, resume=None, after_epoch=None, seed=1):
+def train(
+    settings: TrainConfig,
+    *,
+    users=300,
+    seed=1,
+    resume=None,
+    after_epoch=None,
+    on_batch=None,
+):
     return fit(
-        chains(300, 0),
+        chains(users, 0),
         chains(50, 1, last=True),
         settings,
         items=ITEMS,
@@ -45,6 +57,7 @@ def train(settings: TrainConfig, *, resume=None, after_epoch=None, seed=1):
         device=CPU,
         resume=resume,
         after_epoch=after_epoch,
+        on_batch=on_batch,
     )
 
 
@@ -81,6 +94,65 @@ def test_a_resumed_training_equals_an_undisturbed_one_bit_for_bit():
         assert torch.equal(resumed.context_vectors(), whole.context_vectors())
         assert resumed.description() == whole.description()
         assert len(progress.epochs) == 4
+
+
+# A step by the kernels with one table, one by tensors with two.
+@pytest.mark.parametrize("model", [{"tables": 1}, {"loss": "softmax", "learn_scale": True}])
+def test_a_training_resumed_inside_an_epoch_equals_an_undisturbed_one_bit_for_bit(
+    model, monkeypatch
+):
+    settings = replace(config(**model), epochs=3, batch_size=7)
+    judge = Validation.judge
+    # Of equal epochs the first is the best: later checkpoints must hold that one, too.
+    monkeypatch.setattr(Validation, "judge", lambda self, model: (judge(self, model)[0], 0.5))
+    saved, ends = {}, []
+
+    def on_batch(done, examples, checkpoint):
+        progress, tensors = checkpoint()
+        assert (progress.part.examples, examples) == (done, 200)
+        key = len(progress.epochs) + 1, progress.part.batches
+        saved[key] = artefact.save_checkpoint(progress, tensors)
+
+    def after_epoch(progress, tensors):
+        ends.append({name: tensor.clone() for name, tensor in tensors.items()})
+
+    undisturbed, progress = train(settings, on_batch=on_batch, after_epoch=after_epoch, users=40)
+    assert progress.best_epoch == 1
+    whole = ends[-1]
+    for epoch in (1, 2, 3):
+        last = max(batch for number, batch in saved if number == epoch)
+        assert last > 10
+        for batch in (1, last // 2, last):
+            resume = artefact.load_checkpoint(saved[epoch, batch])
+            other, again = train(settings, resume=resume, after_epoch=after_epoch, users=40)
+            assert_equal_tensors(ends[-1], whole)
+            assert_equal_tensors(other.state(), undisturbed.state())
+            assert without_times(again) == without_times(progress)
+            assert again.epochs[epoch - 1].seconds > resume[0].part.seconds
+
+
+def assert_equal_tensors(some, others):
+    assert some.keys() == others.keys()
+    for name in some:
+        assert torch.equal(some[name], others[name]), name
+
+
+def without_times(progress):
+    """All of a progress but the seconds."""
+    epochs = [replace(epoch, seconds=0.0, examples_per_second=0.0) for epoch in progress.epochs]
+    return replace(progress, epochs=epochs)
+
+
+def test_there_is_no_checkpoint_of_a_loss_that_is_not_finite():
+    made = []
+
+    def on_batch(done, examples, checkpoint):
+        checkpoint()
+        made.append((done, examples))
+
+    with pytest.raises(TrainingError, match=r"^The loss of epoch 1 is (nan|inf): lower train"):
+        train(config(learning_rate=1e30, maximum_step=1e30), on_batch=on_batch)
+    assert made[-1][0] < made[-1][1]
 
 
 def test_the_kept_model_is_that_of_the_best_epoch():
@@ -126,6 +198,20 @@ def test_a_damaged_checkpoint_is_refused():
     for wrong in (data[: len(data) // 2], b"", b"\x00" * 64):
         with pytest.raises(artefact.ArtefactError):
             artefact.load_checkpoint(wrong)
+
+
+def test_a_checkpoint_of_the_format_before_is_read_and_of_one_to_come_refused():
+    progress, tensors = _some_checkpoint()
+
+    def written(**more):
+        text = json.dumps(progress.to_json() | more)
+        return safetensors.torch.save(dict(tensors), {"progress": text})
+
+    found, state = artefact.load_checkpoint(written())
+    assert found == progress
+    assert_equal_tensors(state, tensors)
+    with pytest.raises(artefact.ArtefactError, match=r"is of format 3 and .* up to 2: use the ver"):
+        artefact.load_checkpoint(written(format=3))
 
 
 def _some_checkpoint():

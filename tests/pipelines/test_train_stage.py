@@ -1,8 +1,12 @@
-"""A warm start, and items that nobody has interacted with, over runs made by hand."""
+"""A warm start, cold items, and stages killed inside an epoch, over runs made by hand."""
 
 from __future__ import annotations
 
 import io
+import itertools
+import json
+import logging
+import re
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -15,6 +19,7 @@ import torch
 
 from hyperrec_core import artefact
 from hyperrec_core.geometry import lorentz
+from hyperrec_core.validate import Validation
 from infra.local.published_keys import COSMOS_KEY
 from infra.local.services import cosmos_server
 from pipelines.errors import UsageError
@@ -61,7 +66,9 @@ def preprocessed(attempt: Attempt, *, cold: bool, ids: list[str]) -> dict[str, A
     return {}
 
 
-def prepared(folder: Path, *overrides: str, cold: bool = False, ids: list[str] = IDS) -> Run:
+def prepared(
+    folder: Path | Folder, *overrides: str, cold: bool = False, ids: list[str] = IDS
+) -> Run:
     profile = load_profile("default", [*SMALL, "evaluate.minimum_ratio=0", *overrides])
     record = RunRecord.identify(
         as_of=AS_OF,
@@ -69,7 +76,7 @@ def prepared(folder: Path, *overrides: str, cold: bool = False, ids: list[str] =
         listing=[],
         configuration=profile.model_dump(mode="json"),
     )
-    run = Run.start(Folder(folder), record)
+    run = Run.start(Folder(folder) if isinstance(folder, Path) else folder, record)
     run.finish("preprocess", lambda attempt: preprocessed(attempt, cold=cold, ids=ids))
     return run
 
@@ -204,3 +211,122 @@ def test_a_run_that_is_not_there_or_not_trained_is_told_before_anything_starts(
                 runs=folder.as_uri(),
             )
     assert list(Folder(folder).list()) == before
+
+
+EPOCHS = ("train.epochs=2", "train.batch_size=2")
+
+
+class Deadly(Folder):
+    """A storage that kills who has written a certain checkpoint, and notes all of them."""
+
+    def __init__(self, root: Path, *, after: str = "none", times: int = 1) -> None:
+        super().__init__(root)
+        self.after, self.left = after, times
+        self.written: dict[str, bytes] = {}
+
+    def write(self, name: str, data: bytes) -> None:
+        super().write(name, data)
+        if "/checkpoints/" in name:
+            self.written[name.rpartition("/")[2]] = data
+            self.left -= self.after in name
+            if self.left == 0:
+                raise KeyboardInterrupt
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A clock that moves on by a second whenever it is looked at, once a batch."""
+    monkeypatch.setattr("pipelines.stages.train.monotonic", itertools.count().__next__)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    return trained(tmp_path_factory.mktemp("undisturbed"), *EPOCHS)
+
+
+def assert_same_training(run: Run, other: Run) -> None:
+    """All that training wrote is equal, but for the time that it took."""
+    assert run.read("train", "items.parquet") == other.read("train", "items.parquet")
+    states = [
+        artefact.load_checkpoint(r.read("train", "checkpoint.safetensors"))[1] for r in (run, other)
+    ]
+    assert states[0].keys() == states[1].keys()
+    for name, tensor in states[0].items():
+        assert torch.equal(tensor, states[1][name]), name
+    said = [json.loads(r.read("train", "epochs.json")) for r in (run, other)]
+    for epoch in said[0]["epochs"] + said[1]["epochs"]:
+        assert epoch.pop("seconds") > 0
+        assert epoch.pop("examples_per_second") > 0
+    assert said[0] == said[1]
+
+
+@pytest.mark.parametrize(
+    ("after", "times", "says"),
+    [
+        ("epoch-0001-batch-", 1, r"after batch \d+ of epoch 1"),
+        ("epoch-0002-batch-", 2, r"after batch \d+ of epoch 2"),
+        ("epoch-0002.", 1, "after epoch 2"),
+    ],
+)
+def test_a_stage_killed_after_a_checkpoint_goes_on_from_it(
+    after: str,
+    times: int,
+    says: str,
+    undisturbed: Run,
+    clock: None,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    killed = prepared(Deadly(tmp_path, after=after, times=times), *EPOCHS)
+    with pytest.raises(KeyboardInterrupt):
+        run_train(killed)
+    with caplog.at_level(logging.INFO):
+        run = trained(tmp_path, *EPOCHS)
+    assert re.search(f"Going on {says} of an earlier attempt", caplog.text)
+    assert_same_training(run, undisturbed)
+
+
+def test_of_the_checkpoints_inside_epochs_the_last_two_are_kept(
+    clock: None, tmp_path: Path
+) -> None:
+    storage = Deadly(tmp_path, after="epoch-0003.")
+    killed = prepared(storage, *EPOCHS, "train.epochs=3")
+    with pytest.raises(KeyboardInterrupt):
+        run_train(killed)
+    written = list(storage.written)
+    inside = [name for name in written if "-batch-" in name]
+    assert len(inside) > 4
+    left = [blob.name.rpartition("/")[2] for blob in storage.list(f"{killed.run_id}/train/check")]
+    # In the order of their names as in that of time, on which a resume relies.
+    assert left == [name for name in written if name not in inside[:-2]]
+
+
+def test_a_damaged_checkpoint_gives_way_to_the_one_before(
+    undisturbed: Run, clock: None, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    storage = Deadly(tmp_path, after="epoch-0002-batch-", times=2)
+    killed = prepared(storage, *EPOCHS)
+    with pytest.raises(KeyboardInterrupt):
+        run_train(killed)
+    before, newest = list(storage.written)[-2:]
+    name = f"{killed.run_id}/train/checkpoints/{newest}"
+    Folder(tmp_path).write(name, storage.written[newest][:-100])
+    with caplog.at_level(logging.INFO):
+        run = trained(tmp_path, *EPOCHS)
+    assert f"{name} is passed over for an earlier checkpoint" in caplog.text
+    batch = int(before.removesuffix(".safetensors").rpartition("-")[2])
+    assert f"Going on after batch {batch} of epoch 2" in caplog.text
+    assert_same_training(run, undisturbed)
+
+
+def test_what_is_left_of_training_is_its_last_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The first of equal epochs is published; what training goes on from is after the last.
+    monkeypatch.setattr(Validation, "judge", lambda *_: (0.5, 0.5))
+    storage = Deadly(tmp_path)
+    run = prepared(storage, *EPOCHS)
+    run_train(run)
+    assert list(storage.written) == ["epoch-0001.safetensors", "epoch-0002.safetensors"]
+    last = storage.written["epoch-0002.safetensors"]
+    assert run.read("train", "checkpoint.safetensors") == last
