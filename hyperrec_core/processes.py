@@ -8,9 +8,32 @@ order of the sums.
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 import torch.distributed
 from torch import Tensor
+
+
+@contextmanager
+def group() -> Iterator[int]:
+    """Join the processes that `torchrun` has started with this one; yields this one's rank.
+
+    Each takes the GPU of its number on its machine, where there are any. A process that nobody
+    started beside others has rank 0 and no group.
+    """
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        yield 0
+        return
+    if torch.cuda.is_available():
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+    torch.distributed.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+    try:
+        yield torch.distributed.get_rank()
+    finally:
+        torch.distributed.destroy_process_group()
 
 
 def place() -> tuple[int, int]:

@@ -32,13 +32,21 @@ def preprocess(
 
 @app.command()
 def train(run_id: options.RunId, runs: options.Runs = None) -> None:
-    """Fit the model on the histories of a run."""
+    """Fit the model on the histories of a run.
+
+    On several GPUs: torchrun --no-python --nproc-per-node=gpu hyperrec train RUN.
+    """
     from pipelines.start import open_run  # noqa: PLC0415
 
     run = open_run(run_id, runs)
-    from pipelines.stages.train import run_train  # noqa: PLC0415
+    from hyperrec_core.processes import group  # noqa: PLC0415
+    from pipelines.stages.train import help_train, run_train  # noqa: PLC0415
 
-    print_outputs(run, run_train(run))
+    with group() as rank:
+        if rank:
+            help_train(run)
+        else:
+            print_outputs(run, run_train(run))
 
 
 @app.command()

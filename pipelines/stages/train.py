@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from time import monotonic
-from typing import Any
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -18,6 +18,7 @@ from torch import Tensor
 from hyperrec_core import artefact, cold, warm
 from hyperrec_core.analysis.disc import poincare_disc
 from hyperrec_core.fit import Checkpoint, Epoch, Progress, TrainingError, best_device, fit
+from hyperrec_core.histories import Histories
 from hyperrec_core.models import Model, ModelConfig, restore
 from pipelines.errors import NotFoundError, PipelineError
 from pipelines.profile import Profile, parse_profile
@@ -52,19 +53,64 @@ def run_train(run: Run) -> Manifest:
     return run.finish("train", lambda attempt: _work(run, attempt))
 
 
-def _work(run: Run, attempt: Attempt) -> dict[str, Any]:
+def help_train(run: Run) -> None:
+    """Fit beside the process that does the train stage, and write nothing.
+
+    For the other processes of a group (`hyperrec_core.processes`), each of which does its share of
+    every step.
+
+    Raises:
+        UsageError, PipelineError: as `run_train`.
+    """
+    if run.manifest("train") is None:
+        inputs = _read(run, Attempt(run, "train"))
+        _fit(inputs, resume=_Checkpoints(run).latest())
+
+
+class _Inputs(NamedTuple):
+    """What training reads."""
+
+    profile: Profile
+    vocabulary: Vocabulary
+    start: dict[str, Tensor] | None
+    train: Histories
+    validation: Histories
+
+
+def _read(run: Run, attempt: Attempt) -> _Inputs:
     profile = parse_profile(run.record.configuration, source=f"run {run.run_id}")
     vocabulary = read_vocabulary(attempt)
     start = _start(run, attempt, profile, vocabulary)
     train = read_histories(attempt, "train", items=len(vocabulary))
     validation = read_histories(attempt, "validation", items=len(vocabulary))
-    device = best_device()
+    return _Inputs(profile, vocabulary, start, train, validation)
+
+
+def _fit(inputs: _Inputs, **options: Any) -> tuple[Model, Progress]:
+    try:
+        return fit(
+            inputs.train,
+            inputs.validation,
+            inputs.profile.train,
+            items=len(inputs.vocabulary),
+            seed=inputs.profile.seed,
+            device=best_device(),
+            start=inputs.start,
+            **options,
+        )
+    except TrainingError as error:
+        raise PipelineError(str(error)) from error
+
+
+def _work(run: Run, attempt: Attempt) -> dict[str, Any]:
+    inputs = _read(run, attempt)
+    profile, vocabulary, device = inputs.profile, inputs.vocabulary, best_device()
     log.info(
         "Training on %s: %d items, %d training labels, %d validation labels.",
         device.type,
         len(vocabulary),
-        len(train),
-        len(validation),
+        len(inputs.train),
+        len(inputs.validation),
     )
     checkpoints = _Checkpoints(run)
     resume = checkpoints.latest()
@@ -81,21 +127,7 @@ def _work(run: Run, attempt: Attempt) -> dict[str, Any]:
                 checkpoints.save(*checkpoint())
                 log.info("%d of the epoch's %d examples are done and saved.", done, examples)
 
-        try:
-            model, progress = fit(
-                train,
-                validation,
-                profile.train,
-                items=len(vocabulary),
-                seed=profile.seed,
-                device=device,
-                start=start,
-                resume=resume,
-                after_epoch=after_epoch,
-                on_batch=on_batch,
-            )
-        except TrainingError as error:
-            raise PipelineError(str(error)) from error
+        model, progress = _fit(inputs, resume=resume, after_epoch=after_epoch, on_batch=on_batch)
     _write_outputs(attempt, model, progress, checkpoints.newest, vocabulary)
     _write_items(attempt, profile.train.model, model, vocabulary)
     best = progress.epochs[progress.best_epoch - 1]

@@ -6,7 +6,11 @@ import io
 import itertools
 import json
 import logging
+import os
 import re
+import socket
+import subprocess
+import sys
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -330,3 +334,32 @@ def test_what_is_left_of_training_is_its_last_checkpoint(
     assert list(storage.written) == ["epoch-0001.safetensors", "epoch-0002.safetensors"]
     last = storage.written["epoch-0002.safetensors"]
     assert run.read("train", "checkpoint.safetensors") == last
+
+
+def test_two_processes_do_the_stage_together(tmp_path: Path) -> None:
+    """As `torchrun --nproc-per-node=2 hyperrec train` starts them, on processors over gloo."""
+    one, run = trained(tmp_path / "one"), prepared(tmp_path / "runs")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    started = [
+        subprocess.Popen(
+            [sys.executable, "-c", "from pipelines.cli import main; main()", "train", run.run_id,
+             "--runs", (tmp_path / "runs").as_uri()],
+            env=os.environ
+            | {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2",
+               "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "OMP_NUM_THREADS": "1"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        for rank in range(2)
+    ]  # fmt: skip
+    said = [process.communicate(timeout=120)[0] for process in started]
+    assert [process.returncode for process in started] == [0, 0], said
+    assert "items.parquet" in said[0]
+    assert "items.parquet" not in said[1]
+    alone, together = (
+        json.loads(each.read("train", "epochs.json"))["epochs"] for each in (one, run)
+    )
+    assert [e["loss"] for e in together] == pytest.approx([e["loss"] for e in alone], rel=1e-2)
