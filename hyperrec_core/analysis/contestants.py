@@ -19,16 +19,13 @@ from optuna.distributions import (
 )
 
 from hyperrec_core import fit as training
+from hyperrec_core.aggregate import WHOLE_HISTORY
 from hyperrec_core.analysis import peers
 from hyperrec_core.analysis.datasets import Split
 from hyperrec_core.evaluate import Scorer, model_scorer, popularity_scorer
 from hyperrec_core.models import ModelConfig
 
 Parameters = dict[str, Any]
-
-EVERYTHING = 1 << 40
-"""As a number of lags: the whole history."""
-
 
 TWINS = ("euclidean", "inner-product")
 """The hyperboloid's code in flat space: with distances, and with inner products."""
@@ -254,7 +251,7 @@ def _peer(make: Callable[..., Scorer], *, has_seed: bool) -> Callable[[Parameter
     def fitted(parameters: Parameters, what: _Fit) -> Fitted:
         taken = peers.interaction_matrix(what.split.train, items=what.split.items)
         seed = {"seed": what.seed} if has_seed else {}
-        return Fitted(make(taken, **parameters, **seed), EVERYTHING)
+        return Fitted(make(taken, **parameters, **seed), WHOLE_HISTORY)
 
     return fitted
 

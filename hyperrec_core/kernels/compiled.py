@@ -21,24 +21,24 @@ _FASTMATH = {"reassoc", "contract", "arcp", "nsz"}
 # A literal is float64 in a kernel, and one is enough to widen all arithmetic around it.
 ZERO, HALF, ONE, TWO, FOUR = (np.float32(x) for x in (0.0, 0.5, 1.0, 2.0, 4.0))
 
-
 _LINE, _PREFETCHED = 64, 256  # bytes of a line of memory, and of a row that are asked for
 
 
-def _folder() -> str:
-    """Where compiled kernels are kept: empty where nothing can be written.
+def _folder() -> Path | None:
+    """Where compiled kernels are kept, or None where nothing can be written.
 
     Numba notices a changed kernel, but not a changed kernel that a kernel calls. So what is kept
-    belongs to one text of the whole package.
+    belongs to one text of all kernels.
     """
-    package = Path(__file__).parents[1]
-    text = b"".join(path.read_bytes() for path in sorted(package.glob("**/*.py")))
-    folder = Path(__file__).parent / "__pycache__" / hashlib.sha256(text).hexdigest()[:16]
+    texts = (path.read_bytes() for path in sorted(Path(__file__).parents[1].glob("**/*.py")))
+    digest = hashlib.sha256(b"".join(text for text in texts if b"\n@kernel\n" in text))
+    base = numba.config.CACHE_DIR or Path(__file__).parent / "__pycache__"
+    folder = Path(base, digest.hexdigest()[:16])
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError:
-        return ""
-    return str(folder)
+        return None
+    return folder
 
 
 _FOLDER = _folder()
@@ -47,11 +47,11 @@ _FOLDER = _folder()
 def kernel(function: Function) -> Function:
     """Compile for one thread, without the interpreter's lock; kept on disk between processes."""
     chosen = numba.config.CACHE_DIR
-    numba.config.CACHE_DIR = chosen or _FOLDER
+    numba.config.CACHE_DIR = str(_FOLDER or "")
     try:
-        compiled: Function = numba.njit(
-            cache=bool(numba.config.CACHE_DIR), nogil=True, fastmath=_FASTMATH
-        )(function)
+        compiled: Function = numba.njit(cache=_FOLDER is not None, nogil=True, fastmath=_FASTMATH)(
+            function
+        )
     finally:
         numba.config.CACHE_DIR = chosen
     return compiled

@@ -1,10 +1,11 @@
-"""One whole training step of the point models: every phase of `models.points` in one call.
+"""The two kernels of a training step of the point models, which its threads call side by side.
 
-A batch is cut into parts, one a thread. Each part takes its segments block by block, a block being
-small enough for its points, weights and scores to stay in cache from the forward to the backward
-pass, and adds up the derivatives by the batch's distinct rows. Then each thread takes a share of
-the rows, sums the parts' derivatives in their order, and steps. Equal numbers of parts so give
-equal bits.
+`derive`: a batch is cut into parts, one a thread. Each part takes its segments block by block, a
+block being small enough for its points, weights and scores to stay in cache from the forward to the
+backward pass, and adds up the derivatives by the batch's distinct rows.
+
+`step`: each thread takes a share of the rows, sums the parts' derivatives in their order, and moves
+the rows. Equal numbers of parts so give equal bits.
 """
 
 from __future__ import annotations

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 from hyperrec_core import models
+from hyperrec_core.aggregate import WHOLE_HISTORY
 from hyperrec_core.analysis import peers
-from hyperrec_core.analysis.contestants import EVERYTHING
 from hyperrec_core.evaluate import Scorer, evaluate, model_scorer
 from hyperrec_core.fit import KEPT, Progress, TrainConfig, fit
 from tests.benchmarks.data import Data, without_labels
@@ -78,7 +78,7 @@ def peer(name: str, found: Data, options: dict[str, Any], *, seed: int) -> dict[
         started = time.perf_counter()
         scorer = _PEERS[name](taken, **options["settings"], iterations=iterations, seed=seed)
         seconds = matrix + time.perf_counter() - started
-        point = _judged(found, scorer, lags=EVERYTHING)
+        point = _judged(found, scorer, lags=WHOLE_HISTORY)
         curve.append({"passes": iterations, "seconds": seconds} | point)
     return {"curve": curve}
 
