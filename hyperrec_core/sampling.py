@@ -1,8 +1,7 @@
 """Draws for evaluation that belong to a label: the same for every scorer, batch and machine.
 
-Every number comes from (seed, label, place in the label's own stream), by the counter-based
-generator SplitMix64 (Steele, Lea & Flood 2014, "Fast splittable pseudorandom number generators",
-figure 17), so it depends neither on which labels are looked at together nor on their order.
+Every number comes from (seed, label, place in the label's own stream) by `kernels.splitmix`, so it
+depends neither on which labels are looked at together nor on their order.
 """
 
 from __future__ import annotations
@@ -13,10 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hyperrec_core.kernels.compiled import kernel
+from hyperrec_core.kernels.splitmix import GOLDEN, below, mix, number
 
-_GOLDEN = np.uint64(0x9E3779B97F4A7C15)
-_FIRST, _SECOND = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
-_11, _27, _30, _31, _32 = (np.uint64(shift) for shift in (11, 27, 30, 31, 32))
+_11 = np.uint64(11)
 
 # Streams of one label: tie-breaking coins must not repeat the numbers that drew its negatives.
 NEGATIVES, SAMPLED_TIES, FULL_TIES = range(3)
@@ -71,29 +69,15 @@ def read_only(positions: NDArray[np.int32]) -> NDArray[np.int32]:
 
 
 @kernel
-def _mix(state: Any) -> Any:
-    """SplitMix64's output function; products wrap at 64 bits, as it wants."""
-    state = (state ^ (state >> _30)) * _FIRST
-    state = (state ^ (state >> _27)) * _SECOND
-    return state ^ (state >> _31)
-
-
-@kernel
 def _start(seed: Any, stream: Any, label: Any) -> Any:
     """Where a label's stream starts."""
-    return _mix(_mix(seed * _GOLDEN + stream) + np.uint64(label) * _GOLDEN)
-
-
-@kernel
-def _number(start: Any, place: Any) -> Any:
-    """The number at a place of a stream, from 1 on: uniform on 64 bits."""
-    return _mix(start + np.uint64(place) * _GOLDEN)
+    return mix(mix(seed * GOLDEN + stream) + np.uint64(label) * GOLDEN)
 
 
 @kernel
 def _uniform(seed: Any, stream: Any, labels: Any, found: Any) -> None:
     for i in range(len(labels)):
-        found[i] = np.float64(_number(_start(seed, stream, labels[i]), 1) >> _11) * 2.0**-53
+        found[i] = np.float64(number(_start(seed, stream, labels[i]), 1) >> _11) * 2.0**-53
 
 
 @kernel
@@ -126,8 +110,7 @@ def _draw(
                 item = drawn[i, place]
                 if item < 0:
                     # Uniform by multiplying 32 bits; the bias is below items / 2^32.
-                    random = _number(start, first + place) >> _32
-                    item = np.int64((random * np.uint64(items)) >> _32)
+                    item = below(number(start, first + place), items)
                 if seen_by[item] == row or drawn_by[item] == attempts:
                     drawn[i, place] = -1
                     wrong += 1
@@ -144,7 +127,7 @@ def _smallest_keys(start: Any, seen_by: Any, row: Any, unseen: int, drawn: Any) 
     found = 0
     for item in range(len(seen_by)):
         if seen_by[item] != row:
-            keys[found], owners[found] = _number(start, item + 1), item
+            keys[found], owners[found] = number(start, item + 1), item
             found += 1
     order = np.argsort(keys, kind="mergesort")
     drawn[:] = -1

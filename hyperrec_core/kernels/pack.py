@@ -7,27 +7,15 @@ from typing import Any
 import numpy as np
 
 from hyperrec_core.kernels.compiled import kernel
-
-# SplitMix64, see `sampling`.
-_GOLDEN = np.uint64(0x9E3779B97F4A7C15)
-_MIX_1, _MIX_2 = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
-_30, _27, _31, _32 = (np.uint64(x) for x in (30, 27, 31, 32))
+from hyperrec_core.kernels.splitmix import below, mix, number
 
 
 @kernel
-def _mix(state: Any) -> Any:
-    state = (state ^ (state >> _30)) * _MIX_1
-    state = (state ^ (state >> _27)) * _MIX_2
-    return state ^ (state >> _31)
-
-
-@kernel
-def draw(stream: int, below: int, drawn: Any) -> None:
+def draw(stream: int, bound: int, drawn: Any) -> None:
     """Fill int32 [n] with the first numbers below a bound of the stream of that number."""
-    state = _mix(np.uint64(stream))
+    start = mix(np.uint64(stream))
     for i in range(len(drawn)):
-        state += _GOLDEN
-        drawn[i] = np.int32(((_mix(state) >> _32) * np.uint64(below)) >> _32)
+        drawn[i] = below(number(start, i + 1), bound)
 
 
 @kernel
