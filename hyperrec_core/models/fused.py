@@ -93,9 +93,12 @@ class FusedStep:
         """One optimisation step; see `models.protocol.Model.step`."""
         config, state, width = self._config, self._state, self._config.dimensions + 1
         examples, touched, sizes = batch
-        parts = torch.get_num_threads()
-        if len(self._crew) != parts:
-            self._crew = Crew(parts)
+        rank, size = processes.place()
+        threads = torch.get_num_threads()
+        if len(self._crew) != threads:
+            self._crew = Crew(threads)
+        # A part with less than a block to do would cost more than it saves.
+        parts = max(1, min(threads, len(examples.ends) // (size * layout.BLOCK)))
         scoring, weights = self._scoring(), self._weights()
         floats = self._take("floats", (parts, sizes.floats))
         found = self._take("found", (parts, len(examples.negatives) + 1), np.int32)
@@ -117,8 +120,6 @@ class FusedStep:
             np.float32(config.maximum_step),
             np.float32(rate * config.pull),
         )
-
-        rank, size = processes.place()
 
         def work(part: int) -> None:
             derive(
@@ -145,13 +146,13 @@ class FusedStep:
                 kept, found = state.get(f"{name}.sums", _NONE), touched[name]
                 step(first, last, steps, state[name], kept, found, gradients[name])
 
-        self._crew.run(work)
+        self._crew.run(work, parts)
         if size > 1:
             sums = layout.Sums(*(array.sum(0, keepdims=True) for array in sums))
             gradients = dict(zip(self._tables, (sums.by_target, sums.by_context), strict=False))
             shared = (sums.totals, sums.by_lag, sums.by_event, *gradients.values())
             processes.add_up(*map(torch.from_numpy, shared))
-        self._crew.run(finish)
+        self._crew.run(finish, parts)
         return torch.tensor(sums.totals[:, judge.LOSS].sum() / len(examples.labels))
 
     def _scoring(self) -> loss.Scoring:
