@@ -24,7 +24,7 @@ def group() -> Iterator[int]:
     Each takes the GPU of its number on its machine, where there are any. A process that nobody
     started beside others has rank 0 and no group.
     """
-    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+    if "RANK" not in os.environ or int(os.environ.get("WORLD_SIZE", "1")) == 1:
         yield 0
         return
     if torch.cuda.is_available():
