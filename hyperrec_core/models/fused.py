@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -60,6 +61,7 @@ class FusedStep:
         self._places = {name: np.full(len(state[name]), -1, np.int32) for name in self._tables}
         self._room: dict[str, NDArray[Any]] = {}
         self._crew = Crew(1)
+        self._left = 0
 
     def prepare(self, batch: Examples) -> Prepared:
         """Number the rows that a batch touches; see `models.protocol.Model.prepare`."""
@@ -136,15 +138,17 @@ class FusedStep:
                 layout.Sums(*(array[part] for array in sums)),
             )
 
+        ended = [0.0] * parts
+
         def finish(part: int) -> None:
-            # The last thread has the next batch to pack, which takes half as long as the rows.
             if part == parts - 1:
                 self._learn_weights(sums, weights, rate * config.lag_learning_rate)
                 meanwhile()
-            first, last = _shares(part, parts)
+            first, last = self._shares(part, parts)
             for name in self._tables:
                 kept, found = state.get(f"{name}.sums", _NONE), touched[name]
                 step(first, last, steps, state[name], kept, found, gradients[name])
+            ended[part] = time.perf_counter()
 
         self._crew.run(work, parts)
         if size > 1:
@@ -153,7 +157,21 @@ class FusedStep:
             shared = (sums.totals, sums.by_lag, sums.by_event, *gradients.values())
             processes.add_up(*map(torch.from_numpy, shared))
         self._crew.run(finish, parts)
+        if parts > 1:
+            late = ended[-1] > max(ended[:-1])
+            self._left = min(max(self._left + (-1 if late else 1), 0), SHARES // 2)
         return torch.tensor(sums.totals[:, judge.LOSS].sum() / len(examples.labels))
+
+    def _shares(self, part: int, parts: int) -> tuple[int, int]:
+        """The shares of the rows that a thread steps, from the first up to the last.
+
+        The last thread packs the next batch first; what is left for it goes by who was late in the
+        steps before. A row's step is the same whoever takes it.
+        """
+        if part == parts - 1:
+            return (SHARES - self._left if parts > 1 else 0), SHARES
+        rest = SHARES - self._left
+        return rest * part // (parts - 1), rest * (part + 1) // (parts - 1)
 
     def _scoring(self) -> loss.Scoring:
         config = self._config
@@ -199,14 +217,3 @@ class FusedStep:
         if room is None or len(room) < size:
             room = self._room[name] = np.empty(size + size // 4, dtype)
         return room[:size].reshape(shape)
-
-
-def _shares(part: int, parts: int) -> tuple[int, int]:
-    """The shares of the rows that a thread steps, from the first up to the last.
-
-    The last thread packs the next batch, too, which takes about as long as half of all rows.
-    """
-    if parts == 1:
-        return 0, SHARES
-    rest = SHARES - SHARES // 8 if parts == 2 else SHARES
-    return rest * part // (parts - 1), min(rest * (part + 1) // (parts - 1), SHARES)
