@@ -10,13 +10,13 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any, ClassVar
 
 import numpy as np
-import threadpoolctl
 import torch
 from torch import Tensor
 
 from hyperrec_core import models
 from hyperrec_core.examples import Shuffled
 from hyperrec_core.histories import Histories
+from hyperrec_core.threads import one_blas_thread
 from hyperrec_core.validate import Validation
 
 log = logging.getLogger(__name__)
@@ -185,7 +185,7 @@ def fit(
             "The histories have no event types to weigh: set train.model.event_weights to false, "
             "or preprocess the input again."
         )
-    with _deterministic(device), threadpoolctl.threadpool_limits(1, "blas"):
+    with _deterministic(device), one_blas_thread():
         counts = torch.from_numpy(np.bincount(train.items, minlength=items))
         model = models.build(
             config.model, counts=counts, users=len(train.user_ids), seed=seed, device=device

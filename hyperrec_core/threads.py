@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -28,7 +29,7 @@ def in_threads(work: Callable[[slice], None], length: int, *, size: int | None =
     threads = torch.get_num_threads()
     size = size or max(1, -(-length // threads))
     parts = [slice(start, min(start + size, length)) for start in range(0, length, size)]
-    with _blas().limit(limits=1, user_api="blas"):
+    with one_blas_thread():
         if min(threads, len(parts)) == 1:
             for part in parts:
                 work(part)
@@ -37,8 +38,17 @@ def in_threads(work: Callable[[slice], None], length: int, *, size: int | None =
             list(workers.map(work, parts))
 
 
+@contextmanager
+def one_blas_thread() -> Iterator[None]:
+    """Matrix products of NumPy and of kernels have one thread inside."""
+    with _blas().limit(limits=1, user_api="blas"):
+        yield
+
+
 @cache
 def _blas() -> threadpoolctl.ThreadpoolController:
+    # Kernels multiply by SciPy's BLAS, which the first of them would load: too late to be found.
+    importlib.import_module("scipy.linalg.cython_blas")
     return threadpoolctl.ThreadpoolController()
 
 
