@@ -159,7 +159,8 @@ def learnt(train: Histories, epochs: int, start: dict[str, torch.Tensor] | None 
 
 def test_one_epoch_from_an_earlier_model_is_worth_several_from_nothing():
     config, model, _ = learnt(chains(200, 0), 8)
-    later = chains(250, 0)
+    # So few that three epochs do not reach the ceiling, where rounding would decide.
+    later = chains(100, 0)
     start = start_state(
         config,
         Earlier(config, model.state(), IDS),
@@ -170,6 +171,4 @@ def test_one_epoch_from_an_earlier_model_is_worth_several_from_nothing():
     )
     warm = learnt(later, 1, start)[2]
     assert warm > learnt(later, 1)[2] + 0.05
-    assert warm > learnt(later, 2)[2]
-    # Both are at the ceiling that the noise of the chains sets, where rounding decides.
-    assert warm > learnt(later, 3)[2] - 0.01
+    assert warm > learnt(later, 3)[2]
