@@ -271,7 +271,7 @@ def _epoch(
         items=items,
     )
     examples = shuffled.examples
-    total = torch.tensor(begun.loss, device=device)
+    total: Tensor | float = begun.loss
     batches, done = begun.batches, begun.examples
 
     def here() -> Checkpoint:

@@ -9,10 +9,12 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import cache
 from queue import SimpleQueue
-from typing import Any
 
+import numpy as np
 import threadpoolctl
 import torch
+
+from hyperrec_core.kernels.compiled import watch
 
 
 def in_threads(work: Callable[[slice], None], length: int, *, size: int | None = None) -> None:
@@ -68,56 +70,100 @@ def one_thread() -> Iterator[None]:
 
 
 _Job = Callable[[int], None]
+_READS = 100_000  # 50 microseconds or so
 
 
 class Crew:
-    """Threads that stay, for work of less than a millisecond; the caller's is one of them.
+    """Threads that stay, for jobs of less than a millisecond; the caller's is one of them.
 
-    A handover costs 15 microseconds, a quarter of what a future does; a training step of about a
-    thousand has two of them.
+    Where one job follows another, only those who were early wait, and by `_Inbox`.
     """
 
     def __init__(self, threads: int) -> None:
         """Start them; they end with the object."""
-        self._jobs: list[SimpleQueue[_Job | None]] = [SimpleQueue() for _ in range(1, threads)]
-        self._done: SimpleQueue[BaseException | None] = SimpleQueue()
-        for number, jobs in enumerate(self._jobs, start=1):
+        self._inboxes = [_Inbox() for _ in range(threads)]
+        for number, inbox in enumerate(self._inboxes[1:], start=1):
             threading.Thread(
-                target=_serve, args=(number, jobs, self._done), daemon=True, name=f"kernel-{number}"
+                target=_serve, args=(number, inbox), daemon=True, name=f"kernel-{number}"
             ).start()
 
     def __len__(self) -> int:
-        return len(self._jobs) + 1
+        return len(self._inboxes)
 
-    def run(self, job: _Job, parts: int) -> None:
-        """Call `job(part)` for every part at once and wait for all; raises what one raises.
+    def run(self, *jobs: _Job, parts: int) -> None:
+        """Call `job(part)` for every part at once, one job after the other, and wait for all.
+
+        A job begins when all parts of the one before it are done. Where one raises, no further job
+        begins, and the error is raised here.
 
         Args:
-            job: should spend its time where the interpreter's lock is not held.
+            jobs: should spend their time where the interpreter's lock is not held.
             parts: at most as many as there are threads.
         """
-        chosen = self._jobs[: parts - 1]
-        for jobs in chosen:
-            jobs.put(job)
-        errors: list[BaseException | None] = []
+        shift = _Shift(jobs, self._inboxes[:parts])
+        for inbox in shift.inboxes[1:]:
+            inbox.put(shift)
         try:
-            job(0)
-        finally:
-            errors = [self._done.get() for _ in chosen]
-        for error in errors:
-            if error is not None:
-                raise error
+            shift.work(0)
+        except BaseException as error:  # an interrupt while waiting for the others
+            shift.errors.append(error)
+        if shift.errors:
+            raise shift.errors[0]
 
     def __del__(self) -> None:
-        for jobs in self._jobs:
-            jobs.put(None)
+        for inbox in self._inboxes[1:]:
+            inbox.put(None)
 
 
-def _serve(number: int, jobs: SimpleQueue[Any], done: SimpleQueue[Any]) -> None:
-    while (job := jobs.get()) is not None:
-        try:
-            job(number)
-        except BaseException as error:
-            done.put(error)
-        else:
-            done.put(None)
+class _Inbox:
+    """A queue for one reader, who watches it for a moment before going to sleep.
+
+    To wake a sleeping thread costs 40 microseconds, and a training step has three occasions. The
+    moment is short because whoever spins may take the core from the one who is waited for.
+    """
+
+    def __init__(self) -> None:
+        self._queue: SimpleQueue[_Shift | None] = SimpleQueue()
+        self._filled = np.zeros(1, np.int64)
+
+    def put(self, shift: _Shift | None) -> None:
+        self._queue.put(shift)
+        self._filled[0] = 1
+
+    def get(self) -> _Shift | None:
+        watch(self._filled, _READS)
+        return self._queue.get()
+
+
+class _Shift:
+    """Jobs in hand, and who is done with which of them."""
+
+    def __init__(self, jobs: tuple[_Job, ...], inboxes: list[_Inbox]) -> None:
+        self.inboxes, self.errors = inboxes, list[BaseException]()
+        self._jobs = jobs
+        # All parts but the last take a ticket when they are done. Lists need no lock.
+        self._tickets = [[None] * (len(inboxes) - 1) for _ in jobs]
+
+    def work(self, part: int) -> None:
+        """All jobs of a part. Part 0 returns when all parts are done, others when they are."""
+        for number, (job, tickets) in enumerate(zip(self._jobs, self._tickets, strict=True)):
+            if number == 0 or not self.errors:
+                try:
+                    job(part)
+                except BaseException as error:
+                    self.errors.append(error)
+            waiting = self.inboxes if number < len(self._jobs) - 1 else self.inboxes[:1]
+            try:
+                tickets.pop()
+            except IndexError:
+                for inbox in waiting:
+                    if inbox is not self.inboxes[part]:
+                        inbox.put(self)
+            else:
+                if self.inboxes[part] in waiting:
+                    self.inboxes[part].get()
+
+
+def _serve(number: int, inbox: _Inbox) -> None:
+    while (shift := inbox.get()) is not None:
+        shift.work(number)

@@ -42,11 +42,30 @@ def can_fuse(config: PointsConfig, points: Tensor) -> bool:
 
 
 class Prepared(NamedTuple):
-    """A batch's arrays, the distinct rows of each table in it, and the memory that it takes."""
+    """A batch, and all that its step needs but the values of the model's tensors.
+
+    Attributes:
+        examples: the batch's arrays.
+        touched: the distinct rows of each table in it.
+        sizes: of the memory of a part.
+        crew: who does the step.
+        parts: that this process divides its histories into.
+        place: this process's rank, and how many there are.
+        floats, found: memory of each part.
+        gradients: by the distinct rows of each table, [parts, r, D].
+        sums: results of each part.
+    """
 
     examples: layout.Batch
     touched: dict[str, NDArray[np.int32]]
     sizes: layout.Sizes
+    crew: Crew
+    parts: int
+    place: tuple[int, int]
+    floats: NDArray[np.float32]
+    found: NDArray[np.int32]
+    gradients: dict[str, NDArray[np.float32]]
+    sums: layout.Sums
 
 
 class FusedStep:
@@ -79,10 +98,31 @@ class FusedStep:
             batch.lengths, batch.first_labels, batch.candidates[:count], numbers[:count],
             batch.candidates[count:], numbers[count : count + negatives], batch.seen,
         )  # fmt: skip
-        sizes = layout.measure(
-            batch.segments, batch.heads, negatives, self._config.dimensions + 1, self._banded
+        width = self._config.dimensions + 1
+        sizes = layout.measure(batch.segments, batch.heads, negatives, width, self._banded)
+        rank, size = processes.place()
+        threads = torch.get_num_threads()
+        if len(self._crew) != threads:
+            self._crew = Crew(threads)
+        # A part with less than a block to do would cost more than it saves.
+        parts = max(1, min(threads, len(batch.ends) // (size * layout.BLOCK)))
+        gradients = {
+            name: self._take(f"{name}.gradient", (parts, len(touched[name]), width))
+            for name in self._tables
+        }
+        sums = layout.Sums(
+            totals=self._take("totals", (parts, 2), np.float64),
+            by_lag=self._take("by_lag", (parts, len(self._state["lag_logits"]))),
+            by_event=self._take("by_event", (parts, len(EVENT_TYPES))),
+            by_target=gradients["target"],
+            by_context=gradients[self._tables[-1]],
         )
-        return Prepared(examples, touched, sizes)
+        return Prepared(
+            examples, touched, sizes, self._crew, parts, (rank, size),
+            self._take("floats", (parts, sizes.floats)),
+            self._take("found", (parts, negatives + 1), np.int32),
+            gradients, sums,
+        )  # fmt: skip
 
     def _number(
         self, name: str, first: NDArray[np.int32], second: NDArray[np.int32]
@@ -91,30 +131,11 @@ class FusedStep:
         found, numbers = np.empty(size, np.int32), np.empty(size, np.int32)
         return found[: rows.number(first, second, self._places[name], found, numbers)], numbers
 
-    def step(self, batch: Prepared, *, rate: float, meanwhile: Callable[[], None]) -> Tensor:
+    def step(self, batch: Prepared, *, rate: float, meanwhile: Callable[[], None]) -> float:
         """One optimisation step; see `models.protocol.Model.step`."""
-        config, state, width = self._config, self._state, self._config.dimensions + 1
-        examples, touched, sizes = batch
-        rank, size = processes.place()
-        threads = torch.get_num_threads()
-        if len(self._crew) != threads:
-            self._crew = Crew(threads)
-        # A part with less than a block to do would cost more than it saves.
-        parts = max(1, min(threads, len(examples.ends) // (size * layout.BLOCK)))
+        config, state = self._config, self._state
+        examples, touched, sizes, crew, parts, (rank, size), floats, found, gradients, sums = batch
         scoring, weights = self._scoring(), self._weights()
-        floats = self._take("floats", (parts, sizes.floats))
-        found = self._take("found", (parts, len(examples.negatives) + 1), np.int32)
-        gradients = {
-            name: self._take(f"{name}.gradient", (parts, len(touched[name]), width))
-            for name in self._tables
-        }
-        sums = layout.Sums(
-            totals=self._take("totals", (parts, 2), np.float64),
-            by_lag=self._take("by_lag", (parts, len(weights.by_lag))),
-            by_event=self._take("by_event", (parts, len(EVENT_TYPES))),
-            by_target=gradients["target"],
-            by_context=gradients[self._tables[-1]],
-        )
         steps = rows.Steps(
             scoring.flat,
             config.optimiser == "adagrad",
@@ -146,21 +167,23 @@ class FusedStep:
                 meanwhile()
             first, last = self._shares(part, parts)
             for name in self._tables:
-                kept, found = state.get(f"{name}.sums", _NONE), touched[name]
-                step(first, last, steps, state[name], kept, found, gradients[name])
+                kept = state.get(f"{name}.sums", _NONE)
+                step(first, last, steps, state[name], kept, touched[name], gradients[name])
             ended[part] = time.perf_counter()
 
-        self._crew.run(work, parts)
-        if size > 1:
+        if size == 1:
+            crew.run(work, finish, parts=parts)
+        else:
+            crew.run(work, parts=parts)
             sums = layout.Sums(*(array.sum(0, keepdims=True) for array in sums))
             gradients = dict(zip(self._tables, (sums.by_target, sums.by_context), strict=False))
             shared = (sums.totals, sums.by_lag, sums.by_event, *gradients.values())
             processes.add_up(*map(torch.from_numpy, shared))
-        self._crew.run(finish, parts)
+            crew.run(finish, parts=parts)
         if parts > 1:
             late = ended[-1] > max(ended[:-1])
             self._left = min(max(self._left + (-1 if late else 1), 0), SHARES // 2)
-        return torch.tensor(sums.totals[:, judge.LOSS].sum() / len(examples.labels))
+        return float(sums.totals[:, judge.LOSS].sum()) / len(examples.labels)
 
     def _shares(self, part: int, parts: int) -> tuple[int, int]:
         """The shares of the rows that a thread steps, from the first up to the last.

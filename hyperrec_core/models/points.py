@@ -61,7 +61,7 @@ class Points:
     def prepare(self, batch: Examples) -> Prepared | LaidOut:
         return self.lay_out(batch) if self._fused is None else self._fused.prepare(batch)
 
-    def step(self, batch: Any, *, rate: float, meanwhile: Callable[[], None]) -> Tensor:
+    def step(self, batch: Any, *, rate: float, meanwhile: Callable[[], None]) -> Tensor | float:
         if self._fused is not None:
             return self._fused.step(batch, rate=rate, meanwhile=meanwhile)
         with torch.no_grad():

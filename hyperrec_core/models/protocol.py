@@ -25,7 +25,7 @@ class Model(Protocol):
         """All that can be done for a step before its turn; it may run in another thread."""
         ...
 
-    def step(self, batch: Any, *, rate: float, meanwhile: Callable[[], None]) -> Tensor:
+    def step(self, batch: Any, *, rate: float, meanwhile: Callable[[], None]) -> Tensor | float:
         """One optimisation step.
 
         Args:
@@ -35,7 +35,8 @@ class Model(Protocol):
                 by a thread that the step has no use for.
 
         Returns:
-            The mean loss of the batch before the step, a scalar.
+            The mean loss of the batch before the step: a scalar on the device, which is not waited
+            for, or a number where there is nothing to wait for.
         """
         ...
 
