@@ -60,7 +60,7 @@ def start_run(
     record = RunRecord.identify(
         as_of=as_of,
         source=storage.url,
-        listing=raw_listing(storage, as_of),
+        listing=raw_listing(storage, as_of, settings.preprocess.first_day(as_of)),
         configuration=settings.model_dump(mode="json"),
     )
     return Run.start(place, record)

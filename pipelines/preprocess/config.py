@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from datetime import date, timedelta
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
@@ -54,6 +55,20 @@ class PreprocessConfig(BaseModel):
     label_events: tuple[EventType, ...] = Field(
         default=("purchase",), min_length=1, description="event types that can be labels"
     )
+
+    bot_events_per_day: int | None = Field(
+        default=1000, ge=1, description="users with more events in one UTC day are left out"
+    )
+    bot_events: int | None = Field(
+        default=None, ge=1, description="users with more events in all are left out"
+    )
+    window_days: int | None = Field(
+        default=None, ge=2, description="days up to as_of that are read; by default all there are"
+    )
+
+    def first_day(self, as_of: date) -> date | None:
+        """The first day of the window, None where there is no window."""
+        return None if self.window_days is None else as_of - timedelta(days=self.window_days - 1)
 
     @field_validator("drop")
     @classmethod

@@ -22,7 +22,7 @@ from pipelines.preprocess.rules import EVENT_TYPES, QUARANTINE_RULES
 from pipelines.preprocess.tables import INTERACTIONS
 
 if TYPE_CHECKING:
-    from pyspark.sql import DataFrame
+    from pyspark.sql import DataFrame, SparkSession
 
 _LONGEST_ID = 255
 
@@ -39,7 +39,7 @@ class RowCounts:
     bad_files: dict[str, str]
 
 
-def judge(raw: DataFrame, as_of: date, drop: Mapping[str, str]) -> DataFrame:
+def judge(raw: DataFrame, as_of: date | None, drop: Mapping[str, str]) -> DataFrame:
     """Mark every raw row with `dropped_by` (string, null) and `reasons` (array of strings).
 
     Args:
@@ -67,8 +67,12 @@ def judge(raw: DataFrame, as_of: date, drop: Mapping[str, str]) -> DataFrame:
     )
 
 
-def _conditions(as_of: date) -> dict[str, Column]:
-    end = F.lit((as_of + timedelta(days=1)).isoformat()).cast("timestamp")
+def after(as_of: date) -> Column:
+    """Whether an event is later than the end of a day; null where it has no time."""
+    return F.col("event_time") >= F.lit((as_of + timedelta(days=1)).isoformat()).cast("timestamp")
+
+
+def _conditions(as_of: date | None) -> dict[str, Column]:
     time, quantity, kind = F.col("event_time"), F.col("quantity"), F.col("event_type")
     return {
         "row_unreadable": F.lit(False),
@@ -79,7 +83,7 @@ def _conditions(as_of: date) -> dict[str, Column]:
         "event_type_unknown": ~kind.isin(*EVENT_TYPES),
         "event_time_missing": time.isNull(),
         "event_time_before_2000": time < F.lit("2000-01-01").cast("timestamp"),
-        "event_time_after_as_of": time >= end,
+        "event_time_after_as_of": F.lit(False) if as_of is None else after(as_of),
         # A return's quantity may be written with either sign.
         "quantity_not_positive": (kind == "purchase") & (quantity <= 0),
         "price_negative": F.col("price") < 0,
@@ -154,13 +158,14 @@ def read_counts(observation: Observation) -> RowCounts:
     )
 
 
-def check_drop_rules(raw: DataFrame, drop: Mapping[str, str]) -> None:
+def check_drop_rules(spark: SparkSession, drop: Mapping[str, str]) -> None:
     """See that every drop rule is a condition over the raw columns, before any row is read.
 
     Raises:
         UsageError: an expression that Spark does not understand, or that is no condition.
     """
     columns = ", ".join(INTERACTIONS.columns)
+    raw = spark.createDataFrame([], INTERACTIONS.spark_schema)
     for name, expression in drop.items():
         try:
             kind = raw.select(F.expr(expression)).schema[0].dataType

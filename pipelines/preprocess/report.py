@@ -32,9 +32,7 @@ UNDATED = "unknown"
 
 EVENTS = pa.schema([("day", pa.date32()), ("event_type", pa.string()), ("rows", pa.int64())])
 DEGREES = pa.schema([("interactions", pa.int64()), ("users", pa.int64())])
-BOTS = pa.schema(
-    [("user_id", pa.string()), ("events", pa.int64()), ("most_in_a_day", pa.int64())]
-)
+BOTS = pa.schema([("user_id", pa.string()), ("events", pa.int64()), ("most_in_a_day", pa.int64())])
 
 
 class DayFacts(BaseModel):

@@ -21,11 +21,13 @@ QUARANTINE_RULES = (
 
 # Rows that are right but not wanted in a history. The drop rules of the configuration come first.
 DROP_RULES = (
+    "outside_window",
     "duplicate",
     "return",
     "cancelled_purchase",
     "repeated_event",
     "user_below_minimum",
     "item_below_minimum",
+    "bot",
     "history_cap",
 )

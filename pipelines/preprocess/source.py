@@ -30,11 +30,22 @@ _GROUP_BYTES = 16 << 20
 _GROUPS_AT_LEAST = 8
 
 
-def raw_listing(storage: Storage, as_of: date) -> list[Blob]:
-    """The blobs a run over the days up to `as_of` reads, by name: interactions and catalogue.
+def day_of(name: str) -> str | None:
+    """The day, YYYY-MM-DD, of a blob of interactions; None where its name says none."""
+    found = _DAY.match(name)
+    return found[1] if found else None
+
+
+def raw_listing(storage: Storage, as_of: date, first_day: date | None = None) -> list[Blob]:
+    """The blobs that a run reads, by name: interactions of its days, and the catalogue.
 
     Interactions that the importer could not date (``dt=unknown``) belong to every run. Blobs whose
     last part starts with an underscore are other tools' markers and are left out.
+
+    Args:
+        storage: of the raw layout.
+        as_of: the last day.
+        first_day: of the window; None for all days there are.
 
     Raises:
         UsageError: there are no interactions, or none up to `as_of`.
@@ -46,14 +57,19 @@ def raw_listing(storage: Storage, as_of: date) -> list[Blob]:
             f"{INTERACTIONS.folder}/dt=YYYY-MM-DD/*.parquet (or .csv, .jsonl, also .gz); check the "
             "address, or import a file with `hyperrec import`."
         )
-    days = {blob.name: day[1] if (day := _DAY.match(blob.name)) else "" for blob in interactions}
+    days = {blob.name: day_of(blob.name) for blob in interactions}
     dated = sorted(filter(None, days.values()))
     if dated and as_of.isoformat() < dated[0]:
         raise UsageError(
             f"There are no interactions up to {as_of} in {storage.url}: its days go from "
             f"{dated[0]} to {dated[-1]}; choose as_of among them."
         )
-    wanted = [blob for blob in interactions if days[blob.name] <= as_of.isoformat()]
+    first = "" if first_day is None else first_day.isoformat()
+    wanted = [
+        blob
+        for blob in interactions
+        if (day := days[blob.name]) is None or first <= day <= as_of.isoformat()
+    ]
     return sorted([*wanted, *_blobs(storage, ITEMS)], key=lambda blob: blob.name)
 
 

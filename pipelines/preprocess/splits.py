@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from datetime import UTC, date, datetime, time, timedelta
 from functools import reduce
-from operator import and_
+from operator import and_, or_
 from typing import TYPE_CHECKING
 
 from pyspark.sql import Column, Window
 from pyspark.sql import functions as F  # noqa: N812  Spark's own documentation calls it F
 
 from pipelines.preprocess.config import PreprocessConfig
+from pipelines.preprocess.order import newest_first, of_a_day
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
@@ -46,7 +47,7 @@ def below_minimum(settled: DataFrame, config: PreprocessConfig) -> DataFrame:
 def assign_splits(
     settled: DataFrame, config: PreprocessConfig, as_of: date, seed: int
 ) -> DataFrame:
-    """Order each user's interactions, cap them, and give each label to one split.
+    """Leave bots out, order and cap each user's interactions, and give each label to one split.
 
     A label is an event of `config.label_events` with a strictly earlier event of the same user.
 
@@ -59,14 +60,13 @@ def assign_splits(
     and the events before that the train row. Users with fewer than three purchases, or with fewer
     than two that have an earlier event, are in train alone, as in the papers.
 
-    Ties in time are ordered by a seeded hash of (user, item, event type): row order is not stable
-    and order by item would favour some items as last ones.
+    Users with more events than the limits of `config` allow are bots, and all their events go.
 
     Args:
         settled: frame of `returns.settle`; rows with `dropped_by` pass through without position.
-        config: split, its parameters and `maximum_history`.
+        config: split, its parameters, `maximum_history` and the limits of bots.
         as_of: last day of the data.
-        seed: of the order of ties and of the validation draw.
+        seed: of the validation draw.
 
     Returns:
         `user_id`, `item_id`, `event_type`, `seconds` (since 1970), `newer` (how many interactions
@@ -75,56 +75,74 @@ def assign_splits(
         evaluation, of users that have a label), `is_newest` (one row a user), `train_only` and
         `dropped_by`.
     """
-    event = ("user_id", "item_id", "event_type")
     seconds = F.unix_seconds("event_time")
-    was_dropped = F.col("dropped_by").isNotNull()
-    draw = F.xxhash64(F.lit(seed), F.lit("validation"), *event, "event_time")
+    going = F.col("dropped_by").isNull()
+    draw = F.xxhash64(
+        F.lit(seed), F.lit("validation"), "user_id", "item_id", "event_type", "event_time"
+    )
     in_window = seconds >= _test_start(as_of, config.test_days)
     rows = settled.select(
         "*",
-        was_dropped.alias("was_dropped"),
         seconds.alias("seconds"),
-        F.xxhash64(F.lit(seed), *event).alias("tie"),
-        (~was_dropped & F.col("event_type").isin(*config.label_events)).alias("eligible"),
+        going.alias("going"),
+        (going & F.col("event_type").isin(*config.label_events)).alias("eligible"),
         in_window.alias("in_window"),
         (~in_window & _share(draw, config.validation_share)).alias("drawn"),
     )
-    # Dropped rows stand in a partition of their own, so that nothing counts them. Newest first,
-    # so that the cap cuts the tail and what is left counts as if the rest had never been.
-    user = Window.partitionBy("user_id", "was_dropped")
-    newest_first = user.orderBy(*(F.desc(name) for name in ("event_time", "tie", *event[1:])))
-    from_here = newest_first.rowsBetween(Window.unboundedPreceding, Window.currentRow)
-    # Each set of columns over one window is one select: Spark then walks the rows once for it.
+    # Newest first, so that the cap cuts the tail and what is left counts as if the rest had never
+    # been. Each set of columns over one window is one select: Spark walks the rows once for it.
+    from_here = newest_first().rowsBetween(Window.unboundedPreceding, Window.currentRow)
     rows = rows.select(
         "*",
-        (F.row_number().over(newest_first) - 1).alias("newer"),
+        (_count("going").over(from_here) - 1).alias("newer"),
         _count("eligible").over(from_here).alias("left"),
         _count("eligible", "in_window").over(from_here).alias("left_in_window"),
         _count("eligible", "drawn").over(from_here).alias("left_drawn"),
     )
-    capped = ~F.col("was_dropped") & (F.col("newer") >= config.maximum_history)
-    rows = rows.withColumn("dropped_by", F.coalesce("dropped_by", F.when(capped, "history_cap")))
-    kept = F.col("dropped_by").isNull()
+    if config.bot_events_per_day is not None:
+        rows = rows.withColumn("of_the_day", _count("going").over(of_a_day()))
+    else:
+        rows = rows.withColumn("of_the_day", F.lit(0))
+    kept = F.col("going") & (F.col("newer") < config.maximum_history)
     last_but_one = kept & F.col("eligible") & (F.col("left") == 2)
+    user = Window.partitionBy("user_id")
     rows = rows.select(
         "*",
         F.min(F.when(kept, F.col("seconds"))).over(user).alias("first"),
         F.max(F.when(kept, F.col("left"))).over(user).alias("purchases"),
         F.max(F.when(last_but_one, F.col("seconds"))).over(user).alias("last_but_one"),
+        F.max(F.when(F.col("going"), F.col("newer") + 1)).over(user).alias("events"),
+        F.max("of_the_day").over(user).alias("most_in_a_day"),
     )
+    dropped_by = F.coalesce(
+        F.when(F.col("going") & _is_bot(config), "bot"),
+        F.when(F.col("going") & ~kept, "history_cap"),
+        "dropped_by",
+    )
+    rows = rows.withColumn("dropped_by", dropped_by)
     rows = rows.withColumn("has_history", F.col("eligible") & (F.col("seconds") > F.col("first")))
     rows = _last_week(rows) if config.split == "last_week" else _leave_last_out(rows)
+    stays = F.col("dropped_by").isNull()
     return rows.select(
         "user_id",
         "item_id",
         "event_type",
         "seconds",
         "newer",
-        F.when(kept & F.col("has_history"), F.col("label")).alias("label"),
-        *((kept & F.col(name)).alias(name) for name in ("in_train", "in_validation", "in_test")),
-        (kept & (F.col("newer") == 0)).alias("is_newest"),
+        F.when(stays & F.col("has_history"), F.col("label")).alias("label"),
+        *((stays & F.col(name)).alias(name) for name in ("in_train", "in_validation", "in_test")),
+        (stays & (F.col("newer") == 0)).alias("is_newest"),
         "train_only",
+        "events",
+        "most_in_a_day",
         "dropped_by",
+    )
+
+
+def _is_bot(config: PreprocessConfig) -> Column:
+    limits = {"events": config.bot_events, "most_in_a_day": config.bot_events_per_day}
+    return reduce(
+        or_, (F.col(name) > most for name, most in limits.items() if most is not None), F.lit(False)
     )
 
 

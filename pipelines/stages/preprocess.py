@@ -25,7 +25,8 @@ def run_preprocess(run: Run) -> Manifest:
 
 def _work(record: RunRecord, attempt: Attempt) -> dict[str, Any]:
     profile = parse_profile(record.configuration, source=f"run {record.run_id}")
-    listing = raw_listing(open_storage(record.input), record.as_of)
+    first_day = profile.preprocess.first_day(record.as_of)
+    listing = raw_listing(open_storage(record.input), record.as_of, first_day)
     now = RunRecord.identify(
         as_of=record.as_of,
         source=record.input,

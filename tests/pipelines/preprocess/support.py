@@ -10,7 +10,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pyspark.sql import DataFrame, SparkSession
 
+from pipelines.preprocess.compact_rows import ROWS, fingerprint
 from pipelines.preprocess.job import preprocess
+from pipelines.preprocess.returns import settle
 from pipelines.preprocess.source import raw_listing
 from pipelines.preprocess.tables import INTERACTIONS
 from pipelines.runs import Attempt, Run, RunRecord
@@ -35,6 +37,13 @@ def raw_frame(spark: SparkSession, rows: list[dict[str, Any]]) -> DataFrame:
     names = [*INTERACTIONS.columns, "source_file", "row_error", "file_error"]
     full = [tuple(row.get(name) for name in names) for row in rows]
     return spark.createDataFrame(full, INTERACTIONS.spark_schema)
+
+
+def settle_all(raw: DataFrame) -> DataFrame:
+    """What `settle` makes of raw rows, as the job hands them over."""
+    rows = raw.select("*", fingerprint().alias("fingerprint")).select(*ROWS.names)
+    is_return = "event_type = 'return'"
+    return settle(rows.where(f"NOT {is_return}"), rows.where(is_return), partitions=2, seed=1)
 
 
 def parquet(rows: list[dict[str, Any]] | pa.Table) -> bytes:

@@ -7,8 +7,7 @@ from collections import Counter, defaultdict
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
-from pipelines.preprocess.returns import settle
-from tests.pipelines.preprocess.support import at, event, raw_frame
+from tests.pipelines.preprocess.support import at, event, raw_frame, settle_all
 
 EVENTS = st.lists(
     st.tuples(
@@ -71,7 +70,7 @@ def test_random_sequences_settle_as_a_stack_does(spark):
     ]
     outcome, left = defaultdict(Counter), defaultdict(list)
     for row in (
-        settle(raw_frame(spark, rows))
+        settle_all(raw_frame(spark, rows))
         .selectExpr("user_id", "event_type", "unix_seconds(event_time) t", "dropped_by")
         .collect()
     ):
@@ -106,7 +105,7 @@ def test_rules_by_example(spark):
         for time, kind, quantity in events
     ]
     kept = (
-        settle(raw_frame(spark, rows))
+        settle_all(raw_frame(spark, rows))
         .where("dropped_by IS NULL")
         .selectExpr(
             "user_id", "unix_seconds(event_time) - unix_seconds(to_timestamp('2024-03-01')) AS t"
@@ -130,7 +129,7 @@ def test_items_and_users_do_not_cancel_each_other(spark):
         event("a", "j", at(1), event_type="return"),
         event("b", "i", at(2), event_type="return"),
     ]
-    counts = Counter(row.dropped_by for row in settle(raw_frame(spark, rows)).collect())
+    counts = Counter(row.dropped_by for row in settle_all(raw_frame(spark, rows)).collect())
     assert counts == {None: 1, "return": 2}
 
 
@@ -140,5 +139,5 @@ def test_a_missing_value_and_a_given_one_are_not_duplicates(spark):
         event("a", "i", at(), price=5.0),
         event("a", "i", at(), price=5.0, source_file="another"),
     ]
-    counts = Counter(row.dropped_by for row in settle(raw_frame(spark, rows)).collect())
+    counts = Counter(row.dropped_by for row in settle_all(raw_frame(spark, rows)).collect())
     assert counts == {None: 1, "repeated_event": 1, "duplicate": 1}

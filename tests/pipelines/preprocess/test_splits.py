@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from hyperrec_core.histories import EVENT_TYPES
 from pipelines.preprocess.config import PreprocessConfig
 from pipelines.preprocess.histories import SPLITS, histories
+from pipelines.preprocess.order import with_order
 from pipelines.preprocess.splits import assign_splits, below_minimum
 from pipelines.preprocess.vocabulary import vocabulary
 from tests.pipelines.preprocess.support import AS_OF, SETTLED, at
@@ -62,14 +63,16 @@ def built(request, spark, settled):
     config = PreprocessConfig(
         split=request.param, test_days=TEST_DAYS, validation_share=0.3, maximum_history=CAP
     )
-    assigned = assign_splits(settled, config, AS_OF, seed=5).cache()
+    assigned = assigned_splits(settled, config, seed=5).cache()
     words = vocabulary(assigned, None)
     names = {row.item: row.item_id for row in words.collect()}
-    rows = {
-        split: {row.user_id: row for row in histories(assigned, words, split).collect()}
-        for split in SPLITS
-    }
+    found = histories(assigned, words).collect()
+    rows = {split: {row.user_id: row[split] for row in found if row[split]} for split in SPLITS}
     return request.param, assigned.collect(), names, rows
+
+
+def assigned_splits(settled, config, seed):
+    return assign_splits(with_order(settled, seed), config, AS_OF, seed)
 
 
 def labels(row):
@@ -225,7 +228,7 @@ def test_the_order_of_rows_and_of_partitions_changes_nothing(spark, settled, bui
         split=split, test_days=TEST_DAYS, validation_share=0.3, maximum_history=CAP
     )
     shuffled = settled.orderBy("event_type", "item_id").repartition(5)
-    assert sorted(assign_splits(shuffled, config, AS_OF, seed=5).collect(), key=str) == sorted(
+    assert sorted(assigned_splits(shuffled, config, seed=5).collect(), key=str) == sorted(
         assigned, key=str
     )
 
@@ -234,7 +237,7 @@ def test_the_seed_moves_the_validation_draw(settled):
     config = PreprocessConfig(validation_share=0.3)
 
     def drawn(seed):
-        rows = assign_splits(settled, config, AS_OF, seed).where("label = 'validation'").collect()
+        rows = assigned_splits(settled, config, seed).where("label = 'validation'").collect()
         return {(row.user_id, row.item_id, row.seconds) for row in rows}
 
     assert drawn(1) == drawn(1) != drawn(2)
@@ -247,7 +250,7 @@ def test_validation_is_about_its_share_and_even_in_time(spark):
         for step in range(101)
     ]
     frame = spark.createDataFrame(rows, SETTLED)
-    assigned = assign_splits(frame, PreprocessConfig(validation_share=0.1), AS_OF, seed=3)
+    assigned = assigned_splits(frame, PreprocessConfig(validation_share=0.1), seed=3)
     found = [row.newer for row in assigned.where("label = 'validation'").collect()]
     # 6,000 draws with probability 0.1: five standard deviations are 116.
     assert abs(len(found) - 600) < 116
@@ -261,7 +264,7 @@ def test_ties_in_time_are_not_ordered_by_item(spark):
         for item in range(5)
     ]
     config = PreprocessConfig(split="leave_last_out")
-    assigned = assign_splits(spark.createDataFrame(rows, SETTLED), config, AS_OF, seed=1)
+    assigned = assigned_splits(spark.createDataFrame(rows, SETTLED), config, seed=1)
     last = Counter(row.item_id for row in assigned.where("label = 'test'").collect())
     assert set(last) == {"i1", "i2", "i3", "i4"}
     assert max(last.values()) < 80
