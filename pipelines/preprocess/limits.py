@@ -20,7 +20,7 @@ def _off(value: Any) -> Any:
     return None if value == "off" else value
 
 
-Bound = Annotated[float | None, BeforeValidator(_off), Field(ge=0, allow_inf_nan=False)]
+Bound = Annotated[Annotated[float, Field(ge=0, allow_inf_nan=False)] | None, BeforeValidator(_off)]
 
 
 class Limit(BaseModel):
