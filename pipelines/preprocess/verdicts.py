@@ -24,7 +24,7 @@ _LIKE_AT_LEAST = 3
 """So many days of a weekday are a base of their own."""
 
 _SHOWN = 5
-_MAJOR_PSI = 0.25
+_MODERATE_PSI, _MAJOR_PSI = 0.1, 0.25
 
 
 def quarantined(rows_read: int, by_rule: Mapping[str, int], maximum: float) -> Verdict:
@@ -269,11 +269,13 @@ def _moved(what: str, shift: Shift | None, earlier: str | None) -> str:
     if shift is None:
         against = f"run {earlier} cannot be" if earlier else "there is no promoted run to be"
         return f"{what} is compared with nothing: {against} compared with"
+    found = f"{what} has a PSI of {shift.psi:.3f} against run {earlier}"
+    if shift.psi <= _MODERATE_PSI:
+        return f"{found}, which is no shift"
     most = max(shift.bins, key=lambda each: each.psi)
-    size = "a major" if shift.psi > _MAJOR_PSI else "a moderate" if shift.psi > 0.1 else "no"
     return (
-        f"{what} has a PSI of {shift.psi:.3f} against run {earlier}, {size} shift, most of it in "
-        f"{most.name} ({most.earlier:.1%} then, {most.now:.1%} now)"
+        f"{found}, a {'major' if shift.psi > _MAJOR_PSI else 'moderate'} shift, most of it in the "
+        f"bin {most.name} ({most.earlier:.1%} of the interactions then, {most.now:.1%} now)"
     )
 
 
