@@ -1,4 +1,7 @@
-"""How interactions are spread over items or users: quantiles, inequality and the power law."""
+"""How interactions are spread over items or users: quantiles, inequality and the power law.
+
+SciPy is imported by what fits and draws: reading a report does without it.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +11,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from pydantic import BaseModel, ConfigDict
-from scipy.optimize import minimize_scalar
-from scipy.special import zeta
 
 _EXPONENTS = (1.01, 10.0)
 """Below, zeta diverges; above, a tail is one repeated value."""
@@ -153,6 +154,9 @@ def _power_law(h: _Histogram) -> PowerLaw | None:
 
 
 def _fit(h: _Histogram, start: int) -> PowerLaw:
+    from scipy.optimize import minimize_scalar  # noqa: PLC0415
+    from scipy.special import zeta  # noqa: PLC0415
+
     x, n = h.values[start:].astype(np.float64), h.counts[start:]
     tail, x_min = int(n.sum()), float(x[0])
     mean_log = float((n * np.log(x)).sum()) / tail
@@ -171,4 +175,6 @@ def _fit(h: _Histogram, start: int) -> PowerLaw:
 
 def survival(law: PowerLaw, x: ArrayLike) -> NDArray[np.float64]:
     """P(X >= x) of the law among the degrees of its tail, for x >= x_min."""
+    from scipy.special import zeta  # noqa: PLC0415
+
     return np.asarray(zeta(law.exponent, np.asarray(x, float)) / zeta(law.exponent, law.x_min))

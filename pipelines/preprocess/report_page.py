@@ -21,7 +21,7 @@ from pipelines.preprocess.facts import UNDATED
 from pipelines.preprocess.report import Report
 
 _TEMPLATE = Path(__file__).with_name("report.html.j2")
-_LONGEST_TEXT = 160
+_LONGEST_TEXT, _LONGEST_WORD = 160, 24
 _ROWS_SHOWN = 50
 
 # Control, format (among them the marks that turn text around), private and unassigned characters.
@@ -82,7 +82,9 @@ def _foreign(text: str) -> Markup:
     """Somebody else's words: shortened, and alone in their direction of writing."""
     if len(text) > _LONGEST_TEXT:
         text = text[: _LONGEST_TEXT - 1] + "…"
-    return Markup("<bdi>{}</bdi>").format(text)
+    # Only a word too long for its column may be broken anywhere: ids should stay in one piece.
+    long = any(len(word) > _LONGEST_WORD for word in text.split())
+    return Markup("<bdi{}>{}</bdi>").format(Markup(' class="long"') if long else "", text)
 
 
 def _fates(report: Report) -> list[tuple[str, str, int]]:

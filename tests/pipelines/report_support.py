@@ -43,7 +43,7 @@ def facts(days: Sequence[DayFacts] | None = None, **other: Any) -> Facts:
     """Forty even days that hold two event types, with whatever else is said."""
     if days is None:
         days = [day(number) for number in range(40)]
-    rows = [
+    rows: list[dict[str, Any]] = [
         {"day": date.fromisoformat(each.day), "event_type": kind, "rows": each.valid // 2}
         for each in days
         if each.day != "unknown"
