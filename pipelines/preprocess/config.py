@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from pipelines.preprocess.rules import DROP_RULES, QUARANTINE_RULES
+from pipelines.preprocess.rules import DROP_RULES, FILE_RULES, QUARANTINE_RULES
 
 EventType = Literal["purchase", "view", "add_to_bag", "save", "rating"]
 
@@ -46,6 +46,18 @@ class PreprocessConfig(BaseModel):
         le=1,
         description="share of the rows read above which quarantine stops the run",
     )
+    bot_events_per_day: int = Field(
+        default=1000,
+        ge=0,
+        description="a user with more events than this in one UTC day, duplicates not counted, is "
+        "a bot and left out wholly; 0: no such limit",
+    )
+    bot_events: int = Field(
+        default=0,
+        ge=0,
+        description="a user with more events than this in all, duplicates not counted, is a bot "
+        "and left out wholly; 0: no such limit",
+    )
     drop: dict[str, str] = Field(
         default_factory=dict,
         description="name of a rule and a Spark SQL expression over the raw columns; rows for "
@@ -63,6 +75,6 @@ class PreprocessConfig(BaseModel):
                 raise ValueError(
                     f"the drop rule {name!r} needs a name of small letters, digits and underscores"
                 )
-            if name in DROP_RULES or name in QUARANTINE_RULES:
+            if name in (*FILE_RULES, *QUARANTINE_RULES, *DROP_RULES):
                 raise ValueError(f"{name} is a built-in rule: give the drop rule another name")
         return drop

@@ -32,12 +32,12 @@ def event(user: str | None, item: str | None, time: datetime | None, **rest: Any
 
 
 def raw_frame(spark: SparkSession, rows: list[dict[str, Any]]) -> DataFrame:
-    names = [*INTERACTIONS.columns, "source_file", "row_error", "file_error"]
+    names = [*INTERACTIONS.columns, "source_file", "row_error", "file_error", "file_rule"]
     full = [tuple(row.get(name) for name in names) for row in rows]
     return spark.createDataFrame(full, INTERACTIONS.spark_schema)
 
 
-def parquet(rows: list[dict[str, Any]] | pa.Table) -> bytes:
+def parquet(rows: list[dict[str, Any]] | pa.Table, **options: Any) -> bytes:
     names = (
         list(dict.fromkeys(name for row in rows for name in row)) if isinstance(rows, list) else []
     )
@@ -47,7 +47,7 @@ def parquet(rows: list[dict[str, Any]] | pa.Table) -> bytes:
         else pa.table({n: [r.get(n) for r in rows] for n in names})
     )
     buffer = io.BytesIO()
-    pq.write_table(table, buffer)
+    pq.write_table(table, buffer, **options)
     return buffer.getvalue()
 
 
