@@ -96,4 +96,4 @@ def _described(degrees: Degrees) -> str:
 
 
 def _number(value: float | None) -> str:
-    return "" if value is None else f"{value:.4g}"
+    return "" if value is None else f"{round(value, 4):.4g}"

@@ -117,7 +117,7 @@ def gaps(daily: Mapping[date, int], as_of: date, limits: ReportConfig) -> list[V
     behind = [day for day in _days(newest + timedelta(1), as_of) if day.weekday() in due]
     missing = [
         day for day in _days(min(present), newest) if day.weekday() in due and day not in present
-    ]
+    ][::-1]
     late = (
         f"The newest day with rows is {newest}; rows were due on {_listed(behind)}"
         if behind

@@ -82,7 +82,7 @@ def test_what_stops_comes_first_and_is_one_sentence() -> None:
     assert report.level == "stop"
     assert report.stopped() == (
         "Run 2024-03-31-0123456789 stops before training: 2024-03-31 has 9 rows, 0.09 times the "
-        "median of the 4 Sundays before it, 100: see whether its delivery is whole and deliver it "
+        "median of the 4 Sundays before it, 100; see whether its delivery is whole and deliver it "
         "again, or set preprocess.limits.volume_at_least."
     )
 
@@ -92,7 +92,7 @@ def test_an_empty_newest_day_warns() -> None:
     report = build(facts(days), LIMITS)
     assert levels(report)["days_behind"] == "warn"
     assert sentence(report, "days_behind").startswith(
-        "The newest day with rows is 2024-03-30; rows were due on 2024-03-31: see why"
+        "The newest day with rows is 2024-03-30; rows were due on 2024-03-31; see why"
     )
     assert report.level == "warn"
 

@@ -67,7 +67,7 @@ def test_a_day_without_rows_is_missing_only_where_rows_are_usual() -> None:
     assert (behind.value, behind.level) == (0, "ok")
     assert (missing.value, missing.level) == (1, "warn")
     assert missing.sentence.startswith(
-        "Between 2024-02-01 and 2024-03-29, rows are missing for 2024-03-13: deliver them again"
+        "Between 2024-02-01 and 2024-03-29, rows are missing for 2024-03-13; deliver them again"
     )
     behind, _ = verdicts.gaps(daily, SUNDAY + timedelta(2), LIMITS)
     assert (behind.value, behind.level) == (2, "warn")
@@ -97,7 +97,7 @@ def test_the_column_whose_nulls_rise_is_named() -> None:
     found = verdicts.nulls(shares | {SUNDAY: {"price": 0.5, "rating": 0.95}}, LIMITS)
     assert found.level == "warn"
     assert found.value == pytest.approx(0.49)
-    assert found.sentence.startswith("On 2024-03-31, 50.0% of price are null, usually 1.0%: see")
+    assert found.sentence.startswith("On 2024-03-31, 50.0% of price are null, usually 1.0%; see")
     assert verdicts.nulls(shares | {SUNDAY: {"price": 0.0, "rating": 0.0}}, LIMITS).value == 0
     assert verdicts.nulls({SUNDAY: usual}, LIMITS).value is None
 
@@ -123,7 +123,7 @@ def test_the_gravest_level() -> None:
         for value in (0, 2, 6)
     ]
     assert [each.level for each in judged] == ["ok", "warn", "stop"]
-    assert [each.sentence for each in judged[:2]] == ["x.", "x: y."]
+    assert [each.sentence for each in judged[:2]] == ["x.", "x; y."]
     assert (worst(judged[:2]), worst(judged)) == ("warn", "stop")
 
 
