@@ -6,6 +6,7 @@ memory. The file has no name, so that nothing of it is left however the command 
 
 from __future__ import annotations
 
+import contextlib
 import os
 import tempfile
 from types import TracebackType
@@ -44,7 +45,9 @@ class Spool:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._file.close()
+        # A full disk has been told of already; closing would write, and fail, once more.
+        with contextlib.suppress(OSError):
+            self._file.close()
 
     def add(self, rows: bytes, by_day: NDArray[np.int64]) -> None:
         """Take a block.
