@@ -6,6 +6,7 @@ length. A value that cannot be read so becomes null; none raises for a value.
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any, Final, Literal
 
 import numpy as np
@@ -18,6 +19,8 @@ MICROSECONDS: Final = pa.timestamp("us", tz="UTC")
 # The years 1 to 9999, in microseconds since 1970: what a dt=YYYY-MM-DD folder can name.
 EARLIEST: Final = -62_135_596_800_000_000
 LATEST: Final = 253_402_300_799_999_999
+
+_NUMBER: Final = r"(?i)^[+-]?(\d+\.?\d*(e[+-]?\d+)?|\.\d+(e[+-]?\d+)?|inf(inity)?|nan)$"
 
 # float64 counts by ones up to here.
 LARGEST_EXACT: Final = 2.0**53
@@ -37,6 +40,7 @@ def text(column: pa.Array, *, untyped: bool = False) -> pa.Array:
     column = _plain(column)
     kind = column.type
     if pa.types.is_string(kind):
+        column = _valid_utf8(column)
         return _without_fraction(column) if untyped else column
     if pa.types.is_floating(kind):
         column = column.cast(pa.float64())
@@ -48,25 +52,39 @@ def text(column: pa.Array, *, untyped: bool = False) -> pa.Array:
         return pc.if_else(pa.array(whole), digits, column.cast(pa.string()))
     if pa.types.is_decimal(kind):
         return _without_fraction(column.cast(pa.string()))
-    if pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
-        return pa.array([_decoded(value) for value in column.to_pylist()], pa.string())
+    if _is_binary(kind):
+        return _decoded(column)
     try:
         return column.cast(pa.string())
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
         return pa.nulls(len(column), pa.string())
 
 
-def number(column: pa.Array) -> pa.Array:
-    """float64[n]; texts as in English notation (12.5), infinities and NaN as null."""
+def real(column: pa.Array) -> pa.Array:
+    """float64[n]; texts as in English notation (12.5), infinities and NaN as they stand."""
     column = _plain(column)
     kind = column.type
     if pa.types.is_string(kind):
-        values = pd.to_numeric(column.to_pandas(), errors="coerce").to_numpy(np.float64)
-    elif _is_number(kind):
-        values = column.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)
-    else:
-        return pa.nulls(len(column), pa.float64())
-    return pa.array(values, pa.float64(), mask=~np.isfinite(values))
+        return _reals_of_texts(column)
+    if _is_number(kind):
+        return column.cast(pa.float64(), safe=False)
+    return pa.nulls(len(column), pa.float64())
+
+
+def number(column: pa.Array) -> pa.Array:
+    """float64[n] as `real` reads it, infinities and NaN as null."""
+    column = real(column)
+    return pc.if_else(pc.is_finite(column), column, None)
+
+
+def _reals_of_texts(column: pa.Array) -> pa.Array:
+    column = pc.utf8_trim_whitespace(_valid_utf8(column))
+    try:
+        return column.cast(pa.float64())
+    except pa.ArrowInvalid:  # at least one of them is no number
+        is_number = pc.match_substring_regex(column, _NUMBER)
+        without_plus = pc.replace_substring_regex(column, r"^\+", "")
+        return pc.if_else(is_number, without_plus, None).cast(pa.float64())
 
 
 def whole(column: pa.Array) -> pa.Array:
@@ -99,9 +117,12 @@ def moment(
     column = _plain(column)
     kind = column.type
     if pa.types.is_timestamp(kind):
-        since_1970 = column.cast(pa.timestamp("us", tz=kind.tz), safe=False).cast(pa.int64())
-    elif pa.types.is_date(kind):
-        since_1970 = column.cast(pa.timestamp("us"), safe=False).cast(pa.int64())
+        per_unit = {"s": 1_000_000, "ms": 1000, "us": 1, "ns": 0}[kind.unit]
+        since_1970 = _microseconds(column.cast(pa.int64()), per_unit)
+    elif pa.types.is_date32(kind):
+        since_1970 = _microseconds(column.cast(pa.int32()).cast(pa.int64()), 86_400_000_000)
+    elif pa.types.is_date64(kind):
+        since_1970 = _microseconds(column.cast(pa.int64()), 1000)
     elif pa.types.is_string(kind):
         since_1970 = _moments_of_texts(column, unit, notation)
     elif _is_number(kind):
@@ -112,13 +133,28 @@ def moment(
     return pc.if_else(in_range, since_1970, None).cast(MICROSECONDS)
 
 
+def _microseconds(column: pa.Array, per_unit: int) -> pa.Array:
+    """int64[n] of so many microseconds each (0: of nanoseconds); null where they are too many."""
+    if per_unit == 0:
+        return pc.divide(column, 1000)
+    most = LATEST // per_unit
+    in_range = pc.and_(pc.greater_equal(column, -most), pc.less_equal(column, most))
+    return pc.multiply(pc.if_else(in_range, column, None), per_unit)
+
+
 def _moments_of_texts(column: pa.Array, unit: str, notation: str | None) -> pa.Array:
-    column = pc.utf8_trim_whitespace(column)
+    column = pc.utf8_trim_whitespace(_valid_utf8(column))
+    if notation is None:
+        # All of them in one plain spelling is what most files hold, and a hundred times as fast.
+        for kind in (pa.timestamp("us"), MICROSECONDS):
+            with contextlib.suppress(pa.ArrowInvalid):
+                return column.cast(kind).cast(pa.int64())
     # pandas reads "now" and "today" as the time of reading; a date has digits.
     column = pc.if_else(pc.match_substring_regex(column, "[0-9]"), column, None)
     texts = pd.Series(column.to_pandas(), dtype=object)
     read = pd.to_datetime(texts, format=notation or "ISO8601", errors="coerce", utc=True)
     moments = pa.array(read.astype("datetime64[us, UTC]")).cast(pa.int64())
+    moments = pc.if_else(moments.is_null(), _far_moments(column), moments)
     if notation is not None:
         return moments
     digits = 9 if unit == "auto" else 1
@@ -126,6 +162,16 @@ def _moments_of_texts(column: pa.Array, unit: str, notation: str | None) -> pa.A
     if not pc.any(is_number).as_py():
         return moments
     return pc.if_else(pc.fill_null(is_number, False), _since_1970(column, unit), moments)
+
+
+def _far_moments(column: pa.Array) -> pa.Array:
+    """Microseconds since 1970 of days that pandas' nanoseconds cannot reach, such as 9999-12-31."""
+    day = pc.utf8_slice_codeunits(column, 0, 10)
+    is_far = pc.match_substring_regex(day, r"^(0\d{3}|1[0-6]\d\d|2[3-9]\d\d|[3-9]\d{3})-\d\d-\d\d$")
+    if not pc.any(is_far).as_py():
+        return pa.nulls(len(column), pa.int64())
+    days = pc.strptime(pc.if_else(is_far, day, None), "%Y-%m-%d", "us", error_is_null=True)
+    return days.cast(pa.int64())
 
 
 def _since_1970(column: pa.Array, unit: str) -> pa.Array:
@@ -187,8 +233,29 @@ def _without_fraction(column: pa.Array) -> pa.Array:
     return pc.replace_substring_regex(column, r"^(-?\d+)\.0+$", r"\1")
 
 
-def _decoded(value: bytes | None) -> str | None:
+def _is_binary(kind: pa.DataType) -> bool:
+    return bool(
+        pa.types.is_binary(kind)
+        or pa.types.is_large_binary(kind)
+        or pa.types.is_fixed_size_binary(kind)
+        or pa.types.is_binary_view(kind)
+    )
+
+
+def _valid_utf8(column: pa.Array) -> pa.Array:
+    """The same strings; null where a damaged file holds bytes that are none."""
     try:
-        return None if value is None else value.decode()
-    except UnicodeDecodeError:
-        return None
+        column.validate(full=True)
+    except pa.ArrowInvalid:
+        return _decoded(column.cast(pa.binary()))
+    return column
+
+
+def _decoded(column: pa.Array) -> pa.Array:
+    def decode(value: bytes | None) -> str | None:
+        try:
+            return None if value is None else value.decode()
+        except UnicodeDecodeError:
+            return None
+
+    return pa.array([decode(value) for value in column.to_pylist()], pa.string())

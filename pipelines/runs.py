@@ -300,6 +300,13 @@ def list_runs(storage: Storage) -> list[str]:
     ]
 
 
+def last_published(storage: Storage, before: date) -> str | None:
+    """Id of the run of the latest date before one that was published; None when none was."""
+    ending = "/export/manifest.json"
+    found = [b.name.removesuffix(ending) for b in storage.list() if b.name.endswith(ending)]
+    return max((run_id for run_id in found if run_id[:10] < before.isoformat()), default=None)
+
+
 @lru_cache(maxsize=1)
 def code_version() -> str:
     """The package's version, with the git revision when it runs from a checkout."""

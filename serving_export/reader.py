@@ -4,59 +4,69 @@
         for found in reader.recommend(["84406B", "71053"], k=10):
             print(found.item_id, found.score, found.title)
 
-A reader looks up the active slot once and again after an interval. Everything it answers is of one
-version: documents carry their version, and any other than the active one is not used.
+The best items are found by Cosmos DB's vector search or, with `search="memory"`, by a matrix
+product in this process; the answers are the same. README.md beside this file says which to take,
+and what is answered for unknown users, items and categories. `aio.AsyncReader` is the same for
+asyncio.
+
+Everything a reader answers is of one version. It looks up the active one once and again after an
+interval.
 """
 
 from __future__ import annotations
 
+import logging
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, TypeVar
 
 import numpy as np
+from azure.core.paging import ItemPaged
 from azure.cosmos import ContainerProxy
 from numpy.typing import NDArray
 
-from serving_export import userpoint
+from serving_export import answers, matrix, reading
+from serving_export.answers import Catalogue, Load, LookAgain, Plan, Query, ReadItems, Request
 from serving_export.client import Credential
 from serving_export.containers import DATABASE, item_container
 from serving_export.control import control_store
-from serving_export.documents import Item, encode_id, from_document
-from serving_export.errors import ExportError, NothingPublishedError, UnknownItemError
+from serving_export.documents import Item
+from serving_export.errors import ExportError
+from serving_export.matrix import Matrix, MatrixBuilder
+from serving_export.ranking import Recommendation
+from serving_export.reading import PATIENCE_SECONDS, REFRESH_SECONDS, Search
 from serving_export.retry import persist
+from serving_export.search import from_store
 from serving_export.slots import Published
 
-Result = TypeVar("Result")
+__all__ = ["Reader", "Recommendation", "Search"]
 
-REFRESH_SECONDS = 30.0
-PATIENCE_SECONDS = 10.0
+_LOG = logging.getLogger(__name__)
 
+Answer = TypeVar("Answer")
 
-@dataclass(frozen=True)
-class Recommendation:
-    """An item with the score it was ranked by, higher first, and its title when known."""
-
-    item_id: str
-    score: float
-    title: str | None
+_CLOSE_SECONDS = 2.0
 
 
 class Reader:
-    """A connection to the active version. Safe to share between threads.
+    """A connection to the active version. Safe to share between threads, not between processes.
 
     Args:
         endpoint: the account's address.
         credential: its key, or a token credential with a data-plane reader role.
+        search: where the best items are found: by Cosmos DB's vector search at every question, or
+            in memory, where the whole version is loaded at the first question (or `refresh`).
         database: the database's name.
-        refresh_seconds: how long the active slot is taken for granted.
+        refresh_seconds: how long the active version is taken for granted. In memory a thread looks
+            for another one this often, loads it beside the one that answers, and swaps them.
         patience: seconds to keep trying when the service does not answer.
 
     Raises:
         UnavailableError, CredentialsError: no connection within the patience, or refused.
+        ExportError: a setting does not fit.
     """
 
     def __init__(
@@ -64,15 +74,23 @@ class Reader:
         endpoint: str,
         credential: Credential,
         *,
+        search: Search = "cosmos",
         database: str = DATABASE,
         refresh_seconds: float = REFRESH_SECONDS,
         patience: float = PATIENCE_SECONDS,
     ) -> None:
+        reading.check_settings(search, refresh_seconds)
         self._endpoint = endpoint
         self._database = database
+        self._in_memory = search == "memory"
         self._refresh_seconds = refresh_seconds
         self._patience = patience
-        self._resolved: tuple[Published, float] | None = None
+        # Each is replaced as a whole, so a question that has taken one keeps it to its end.
+        self._looked_up: tuple[Published, float] | None = None
+        self._matrix: Matrix | None = None
+        self._refreshing = threading.Lock()
+        self._closing = threading.Event()
+        self._watcher: threading.Thread | None = None
         self._open = ExitStack()
         self._store = self._open.enter_context(
             control_store(
@@ -82,6 +100,9 @@ class Reader:
 
     def close(self) -> None:
         """Give the connection back."""
+        self._closing.set()
+        if self._watcher:
+            self._watcher.join(_CLOSE_SECONDS)
         self._open.close()
 
     def __enter__(self) -> Reader:
@@ -101,18 +122,55 @@ class Reader:
         Raises:
             NothingPublishedError: there is none.
         """
-        resolved = self._resolved
-        if resolved and time.monotonic() - resolved[1] < self._refresh_seconds:
-            return resolved[0]
-        return self._resolve()
+        if self._in_memory:
+            return self._loaded().version
+        known = self._looked_up
+        if known and (
+            time.monotonic() - known[1] < self._refresh_seconds
+            # Another thread is looking it up; one request an interval waits for that, not all.
+            or self._refreshing.locked()
+        ):
+            return known[0]
+        return self.refresh()
+
+    def refresh(self) -> Published:
+        """Look up the active version now and, in memory, load it unless it is loaded already.
+
+        A service calls it before it takes requests, so that none has to wait for the first load.
+
+        Raises:
+            NothingPublishedError: there is none.
+            VerificationError: documents of the version are missing, or not as published; what was
+                loaded before goes on answering.
+            UnavailableError, CredentialsError: the service does not answer, or refuses; likewise.
+        """
+        with self._refreshing:
+            active = self._look_up()
+            if self._in_memory:
+                if self._matrix is None or self._matrix.version.load != active.load:
+                    self._load(active)
+                if self._watcher is None:
+                    self._watcher = threading.Thread(
+                        target=self._watch, name="hyperrec reader", daemon=True
+                    )
+                    self._watcher.start()
+            return active
+
+    def staleness(self) -> float:
+        """Seconds since Cosmos DB last said which version is active; infinite before it did.
+
+        More than `refresh_seconds` and the time of a load means that the store is away and what is
+        in memory goes on answering.
+        """
+        known = self._looked_up
+        return time.monotonic() - known[1] if known else float("inf")
 
     def get(self, item_ids: Sequence[str]) -> dict[str, Item]:
         """The items among these that the active version holds, by id, in the order asked for.
 
-        Point reads, batched by the SDK; an unknown id is left out.
+        An unknown id is left out.
         """
-        wanted = list(dict.fromkeys(item_ids))
-        return self._pinned(lambda version: self._get(version, wanted))
+        return self._answer(lambda catalogue: answers.get(catalogue, item_ids))
 
     def user_point(
         self, history: Sequence[str], *, events: Sequence[str] | None = None
@@ -123,7 +181,7 @@ class Reader:
         newest known ones, as many as the model looks at, count.
 
         Args:
-            history: item ids, oldest first.
+            history: item ids, oldest first; at most 10,000.
             events: what the user did with each item: purchase, view, add_to_bag, save, rating or
                 return. It matters to a model with weights by event type alone; without it, all
                 are purchases.
@@ -133,17 +191,7 @@ class Reader:
             ExportError: the active version is of a model that makes no user of a history, or
                 `events` do not fit.
         """
-
-        def compute(version: Published) -> tuple[NDArray[np.float32] | None, bool]:
-            return self._user_point(version, history, events)
-
-        point = self._pinned(compute)
-        if point is None:
-            raise UnknownItemError(
-                f"None of the {len(history)} items of the history is in the active version; "
-                "give at least one item that is, or recommend to an unknown user."
-            )
-        return point
+        return self._answer(lambda catalogue: answers.user_point(catalogue, history, events))
 
     def recommend(
         self,
@@ -155,186 +203,137 @@ class Reader:
         live_only: bool = True,
         category: str | None = None,
     ) -> list[Recommendation]:
-        """The k items with the highest scores for a history.
+        """The k items with the highest scores for a history; of equal ones the lower id first.
 
         A history without a known item, such as an empty one, gets the most popular items instead;
-        their score is the number of interactions in training.
+        their score is the number of interactions in training. Fewer than k come back when there
+        are no more.
 
         Args:
-            history: item ids, oldest first; unknown ones are passed over.
-            k: how many.
+            history: item ids, oldest first, at most 10,000; unknown ones are passed over.
+            k: how many, at most 10,000.
             events: as in `user_point`.
             exclude_seen: leave out the items of the history.
             live_only: leave out items that are not live.
-            category: only items with this name in their category path.
+            category: only items with exactly this name in their category path.
+
+        Raises:
+            ExportError: k or `events` do not fit, or the active version is of a model that makes no
+                user of a history.
         """
-        seen = set(history) if exclude_seen else set()
-
-        def find(version: Published) -> tuple[list[Recommendation], bool]:
-            point, stale = self._user_point(version, history, events)
-            found = self._nearest(
-                version, point, k + len(seen), live_only=live_only, category=category
+        return self._answer(
+            lambda catalogue: answers.recommend(
+                catalogue,
+                history,
+                k,
+                events=events,
+                exclude_seen=exclude_seen,
+                live_only=live_only,
+                category=category,
             )
-            kept = [each for each in found if each.item_id not in seen][:k]
-            return kept, stale or len(kept) < k
+        )
 
-        return self._pinned(find) if k > 0 else []
+    def similar(
+        self, item_id: str, k: int, *, live_only: bool = True, category: str | None = None
+    ) -> list[Recommendation]:
+        """The k items nearest to an item, itself left out.
 
-    def similar(self, item_id: str, k: int) -> list[Recommendation]:
-        """The k live items nearest to an item, itself left out.
+        From the list published with the item when that is long enough and nothing but live items is
+        asked for, otherwise by search.
 
-        From the list published with the item when that is long enough, otherwise by vector search.
+        Args:
+            item_id: the item.
+            k: how many, at most 10,000.
+            live_only: leave out items that are not live.
+            category: only items with exactly this name in their category path.
 
         Raises:
             UnknownItemError: the active version does not hold the item.
         """
-
-        def find(version: Published) -> tuple[list[Recommendation] | None, bool]:
-            items, stale = self._get(version, [item_id])
-            item = items.get(item_id)
-            if item is None:
-                return None, True
-            if len(item.similar) >= k:
-                ids = [near for near, _ in item.similar[:k]]
-                known, stale = self._get(version, ids)
-                titles = {near: known[near].title for near in ids if near in known}
-                return [
-                    Recommendation(near, score, titles.get(near))
-                    for near, score in item.similar[:k]
-                ], stale
-            point = userpoint.like(version.model, item.vector)
-            found = self._nearest(version, point, k + 1, live_only=True, category=None)
-            kept = [each for each in found if each.item_id != item_id][:k]
-            return kept, stale or len(kept) < k
-
-        found = self._pinned(find)
-        if found is None:
-            raise UnknownItemError(
-                f"Item {item_id!r} is not in the active version {self.active().version}; "
-                "give the id of an item that is."
+        return self._answer(
+            lambda catalogue: answers.similar(
+                catalogue, item_id, k, live_only=live_only, category=category
             )
-        return found
+        )
 
-    def _resolve(self) -> Published:
+    def _answer(self, ask: Callable[[Catalogue], Plan[Answer]]) -> Answer:
+        if self._in_memory:
+            return self._run(ask(self._loaded()))
+        return self._run(from_store(self.active(), ask))
+
+    def _loaded(self) -> Matrix:
+        if self._matrix is None:
+            self.refresh()
+        loaded = self._matrix
+        assert loaded is not None, "a refresh loads or raises"  # noqa: S101
+        return loaded
+
+    def _load(self, active: Published) -> None:
+        started = time.monotonic()
+        self._matrix = self._run(matrix.load(active))
+        reading.log_loaded(self._matrix, time.monotonic() - started)
+
+    def _watch(self) -> None:
+        while not self._closing.wait(self._refresh_seconds):
+            try:
+                self.refresh()
+            except ExportError as error:
+                if not self._closing.is_set():
+                    _LOG.warning("%s The version in memory goes on answering.", error)
+            except Exception:
+                if not self._closing.is_set():
+                    _LOG.exception("Looking for another version failed; the one in memory stays.")
+
+    def _run(self, plan: Plan[Answer]) -> Answer:
+        step = answers.advance(plan, None)
+        while not isinstance(step, answers.Done):
+            step = answers.advance(plan, self._fetch(step))
+        return step.answer
+
+    def _fetch(self, wanted: Request) -> Any:
+        match wanted:
+            case ReadItems(slot, keys):
+                container = self._container(slot)
+                return self._persist("reading items", lambda: container.read_items(keys))
+            case Query():
+                return self._persist("searching items", lambda: list(self._results(wanted)))
+            case Load(version, scan):
+                builder = MatrixBuilder(version)
+                for page in self._pages(scan):
+                    builder.add(page)
+                return builder
+            case LookAgain():
+                return self._look_up()
+
+    def _look_up(self) -> Published:
+        self._check_open()
         active = self._store.read().active
         if active is None:
-            raise NothingPublishedError(
-                f"No version is active in database {self._database} at {self._endpoint}; "
-                "publish one first."
-            )
-        self._resolved = (active, time.monotonic())
+            raise reading.nothing_active(self._database, self._endpoint)
+        self._looked_up = (active, time.monotonic())
         return active
 
-    def _pinned(self, ask: Callable[[Published], tuple[Result, bool]]) -> Result:
-        """Answer from one version throughout.
-
-        An answer that found less than asked for, or documents of another version, may come of a
-        slot that was loaded again since it was looked up; then the active slot is looked up anew.
-        """
-        version = self.active()
-        answer, doubtful = ask(version)
-        if doubtful and (newer := self._resolve()).load != version.load:
-            answer, _ = ask(newer)
-        return answer
-
-    def _container(self, version: Published) -> ContainerProxy:
-        return self._store.database.get_container_client(item_container(version.slot))
-
-    def _get(self, version: Published, item_ids: Sequence[str]) -> tuple[dict[str, Item], bool]:
-        """Items of a version, and whether documents of another one were among them."""
-        container = self._container(version)
-        keys = [(encode_id(i), i) for i in item_ids if _can_exist(i)]
-        documents = persist(
-            lambda: container.read_items(keys),
-            endpoint=self._endpoint,
-            doing="reading items",
-            patience=self._patience,
+    def _results(self, query: Query, page: int | None = None) -> ItemPaged[dict[str, Any]]:
+        return self._container(query.slot).query_items(
+            query.text,
+            parameters=query.parameters,
+            enable_cross_partition_query=True,
+            max_item_count=page,
         )
-        items = {
-            document["item_id"]: from_document(document)
-            for document in documents
-            if document.get("version") == version.version
-        }
-        return {i: items[i] for i in item_ids if i in items}, len(items) < len(documents)
 
-    def _user_point(
-        self, version: Published, history: Sequence[str], events: Sequence[str] | None
-    ) -> tuple[NDArray[np.float32] | None, bool]:
-        if events is not None and len(events) != len(history):
-            raise ExportError(
-                f"The history has {len(history)} items and {len(events)} event types; give one "
-                "event type an item, or none at all."
-            )
-        most = userpoint.most_items(version.model) or len(history)
-        newest_first = range(len(history))[::-1]
-        vectors: list[NDArray[np.float32]] = []
-        places: list[int] = []
-        stale = False
-        for part in _chunks(newest_first, most):
-            items, other = self._get(version, list(dict.fromkeys(history[n] for n in part)))
-            stale = stale or other
-            known = [n for n in part if history[n] in items][: most - len(places)]
-            places += known
-            for item in (items[history[n]] for n in known):
-                vectors.append(item.vector if item.context is None else item.context)
-            if len(places) == most:
-                break
-        if not places:
-            return None, stale
-        kinds = None if events is None else [events[n] for n in places]
-        return userpoint.user_point(version.model, np.stack(vectors), kinds), stale
+    def _pages(self, scan: Query) -> Iterator[list[dict[str, Any]]]:
+        pages = self._results(scan, reading.PAGE).by_page()
+        # The pager keeps its place when a page fails, so the same page is asked for again.
+        while (page := self._persist("loading items", lambda: next(pages, None))) is not None:
+            yield list(page)
 
-    def _nearest(
-        self,
-        version: Published,
-        point: NDArray[np.float32] | None,
-        top: int,
-        *,
-        live_only: bool,
-        category: str | None,
-    ) -> list[Recommendation]:
-        """Best items for a point, or the most popular ones for None; values only as parameters."""
-        given: dict[str, Any] = {"@top": top, "@version": version.version}
-        where = "c.version = @version"
-        if live_only:
-            where += " AND c.is_live = true"
-        if category is not None:
-            where += " AND ARRAY_CONTAINS(c.category, @category)"
-            given["@category"] = category
-        score, order = 'c["count"]', 'c["count"] DESC'
-        if point is not None:
-            given["@user"] = point.astype(np.float64).tolist()
-            score = order = "VectorDistance(c.vector, @user)"
-        query = (
-            f"SELECT TOP @top c.item_id, c.title, {score} AS score FROM c "  # noqa: S608
-            f"WHERE {where} ORDER BY {order}"
-        )
-        container = self._container(version)
-        found = persist(
-            lambda: list(
-                container.query_items(
-                    query,
-                    parameters=[{"name": name, "value": value} for name, value in given.items()],
-                    enable_cross_partition_query=True,
-                )
-            ),
-            endpoint=self._endpoint,
-            doing="searching items",
-            patience=self._patience,
-        )
-        return [
-            Recommendation(each["item_id"], float(each["score"]), each.get("title"))
-            for each in found
-        ]
+    def _persist(self, doing: str, operation: Callable[[], Answer]) -> Answer:
+        self._check_open()
+        return persist(operation, endpoint=self._endpoint, doing=doing, patience=self._patience)
 
+    def _check_open(self) -> None:
+        if self._closing.is_set():
+            raise ExportError("The reader is closed; open another one.")
 
-def _can_exist(item_id: str) -> bool:
-    try:
-        return bool(encode_id(item_id))
-    except ExportError:
-        return False  # an id that cannot be published is an unknown one
-
-
-def _chunks(values: Sequence[int], size: int) -> Iterator[Sequence[int]]:
-    for start in range(0, len(values), max(1, size)):
-        yield values[start : start + size]
+    def _container(self, slot: str) -> ContainerProxy:
+        return self._store.database.get_container_client(item_container(slot))

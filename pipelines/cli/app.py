@@ -32,6 +32,7 @@ _VERBS = (
     "serving",
     "runs",
     "compare",
+    "report",
     "serve",
     "doctor",
     "reproduce",

@@ -15,7 +15,7 @@ from rich.table import Table
 from pipelines.cli.app import app
 from pipelines.cli.show import console
 from serving_export.errors import MissingContainerError, NothingPublishedError
-from serving_export.reader import Reader, Recommendation
+from serving_export.reader import Reader, Recommendation, Search
 from serving_export.slots import Control
 
 if TYPE_CHECKING:
@@ -51,18 +51,25 @@ def rollback() -> None:
 
 
 Count = Annotated[int, typer.Option("--k", min=1, max=1000, help="how many items")]
+Category = Annotated[str | None, typer.Option(help="only items of this category")]
+NotLive = Annotated[bool, typer.Option("--all", help="items that are not live, too")]
+Way = Annotated[
+    Search, typer.Option(help="let Cosmos DB search, or load the whole version into memory first")
+]
 
 
 @app.command()
 def recommend(
     history: Annotated[str, typer.Option("--user-history", help="item ids, oldest first: A,B,C")],
     k: Count = 10,
-    category: Annotated[str | None, typer.Option(help="only items of this category")] = None,
+    category: Category = None,
     seen: Annotated[bool, typer.Option("--seen", help="items of the history too")] = False,
+    not_live: NotLive = False,
+    search: Way = "cosmos",
 ) -> None:
     """Recommend items for a history, as a service would."""
     items = [item.strip() for item in history.split(",") if item.strip()]
-    with _reader() as reader:
+    with _reader(search) as reader:
         known = reader.get(items)
         if unknown := [item for item in items if item not in known]:
             missing = ", ".join(unknown)
@@ -72,17 +79,25 @@ def recommend(
         for item in items:
             if item in known:
                 console.print(f"history  {item}  {known[item].title or ''}", markup=False)
-        found = reader.recommend(items, k, exclude_seen=not seen, category=category)
+        found = reader.recommend(
+            items, k, exclude_seen=not seen, live_only=not not_live, category=category
+        )
     _print_recommendations(found)
 
 
 @app.command()
-def similar(item: Annotated[str, typer.Argument(help="item id")], k: Count = 10) -> None:
+def similar(
+    item: Annotated[str, typer.Argument(help="item id")],
+    k: Count = 10,
+    category: Category = None,
+    not_live: NotLive = False,
+    search: Way = "cosmos",
+) -> None:
     """Show the items nearest to one."""
-    with _reader() as reader:
+    with _reader(search) as reader:
         if (known := reader.get([item])) and known[item].title:
             console.print(f"{item}  {known[item].title}", markup=False)
-        found = reader.similar(item, k)
+        found = reader.similar(item, k, live_only=not not_live, category=category)
     _print_recommendations(found)
 
 
@@ -104,8 +119,8 @@ def _cosmos() -> Iterator[CosmosAccount]:
 
 
 @contextmanager
-def _reader() -> Iterator[Reader]:
-    with _cosmos() as cosmos, Reader(cosmos.endpoint, cosmos.credential) as reader:
+def _reader(search: Search) -> Iterator[Reader]:
+    with _cosmos() as cosmos, Reader(cosmos.endpoint, cosmos.credential, search=search) as reader:
         yield reader
 
 

@@ -21,10 +21,23 @@ def synthesise(
     days: int = 180,
     last_day: Annotated[datetime, typer.Option(formats=["%Y-%m-%d"])] = datetime(2024, 6, 30),
     seed: int = 1,
+    dirt: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--dirt",
+            help="SHARE of the rows (days, for kinds of files) to add of each kind of dirt, or "
+            "KIND=SHARE of one kind; what was planted is told in _planted/ledger.json",
+        ),
+    ] = None,
+    processes: Annotated[
+        int | None, typer.Option(min=1, help="that draw and encode [default: one a core, up to 6]")
+    ] = None,
 ) -> None:
     """Write a synthetic shop, drawn from a hyperbolic latent space, as raw interactions."""
+    from pipelines.progress import bar  # noqa: PLC0415
     from pipelines.storage import open_storage  # noqa: PLC0415
     from pipelines.synthesise import CatalogueConfig  # noqa: PLC0415
+    from pipelines.synthesise.dirt.kinds import parse_shares  # noqa: PLC0415
     from pipelines.synthesise.write import write_catalogue  # noqa: PLC0415
 
     try:
@@ -38,9 +51,19 @@ def synthesise(
         )
     except ValueError as error:
         raise UsageError(str(error)) from error
+    shares = parse_shares(dirt or [])
     target = open_storage(to)
-    rows = write_catalogue(config, target)
+    with bar("Synthesising") as progress:
+        written = write_catalogue(
+            config, target, dirt=shares, processes=processes, progress=progress
+        )
+    told = "already in" if written.was_there else "written to"
     console.print(
-        f"{rows:,} interactions of {users:,} users with {items:,} items from {config.first_day} to "
-        f"{config.last_day} written to {target.url}."
+        f"{interactions:,} interactions of {users:,} users with {items:,} items from "
+        f"{config.first_day} to {config.last_day} {told} {target.url}: {written.files:,} files."
     )
+    if shares:
+        console.print(
+            f"{len(shares)} kinds of dirt and drift among them: {written.read:,} rows in all, of "
+            f"which {written.kept:,} are sound; _planted/ledger.json tells what must be found."
+        )

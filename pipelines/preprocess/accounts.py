@@ -5,14 +5,16 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING, Any
 
+import pyarrow as pa
 from pyspark.sql import functions as F  # noqa: N812  Spark's own documentation calls it F
 
 from pipelines.errors import PipelineError
 from pipelines.preprocess.compact import Day
 from pipelines.preprocess.compact_rows import Counts
+from pipelines.preprocess.facts import EVENTS
 from pipelines.preprocess.histories import SPLITS
 
 if TYPE_CHECKING:
@@ -24,7 +26,15 @@ log = logging.getLogger(__name__)
 
 
 class Accounts:
-    """What has become of the rows so far; each part of the job enters what it has counted."""
+    """What has become of the rows so far; each part of the job enters what it has counted.
+
+    Attributes:
+        days: what was read.
+        read: rows of readable files.
+        quarantined: rows by the first rule they break.
+        bad_files: rule and detail of each unreadable file.
+        events: schema `facts.EVENTS`; the rows kept.
+    """
 
     def __init__(self, days: Sequence[Day]) -> None:
         """Open them with what the days' files held."""
@@ -36,6 +46,9 @@ class Accounts:
         self.bad_files = total.bad_files
         self.quarantined: dict[str, int] = {}
         self._dropped = Counter(total.dropped)
+        self.events = EVENTS.empty_table()
+        self.first_event: str | None = None
+        self.last_event: str | None = None
 
     @property
     def dropped(self) -> dict[str, int]:
@@ -97,8 +110,9 @@ class Accounts:
         Raises:
             PipelineError: rows are missing, or none is kept.
         """
+        day = F.date_from_unix_date(F.expr("int(seconds div 86400)"))
         groups = (
-            assigned.groupBy("dropped_by", "label")
+            assigned.groupBy("dropped_by", "label", "event_type", day.alias("day"))
             .agg(
                 F.count("*").alias("rows"),
                 F.min("seconds").alias("first"),
@@ -109,6 +123,16 @@ class Accounts:
             .collect()
         )
         kept = [group for group in groups if group.dropped_by is None]
+        by_day: Counter[tuple[date, str]] = Counter()
+        for group in kept:
+            by_day[group.day, group.event_type] += group.rows
+        self.events = pa.Table.from_pylist(
+            [
+                {"day": day, "event_type": kind, "rows": rows}
+                for (day, kind), rows in sorted(by_day.items())
+            ],
+            schema=EVENTS,
+        )
         for group in groups:
             if group.dropped_by is not None:
                 self.drop(group.dropped_by, group.rows)
@@ -134,12 +158,14 @@ class Accounts:
                 f"quarantined ({self.quarantined}) and {metrics['rows_dropped']} dropped "
                 f"({self.dropped}); look at the rules and limits of the profile."
             )
+        self.first_event = _iso(min(group["first"] for group in kept))
+        self.last_event = _iso(max(group["last"] for group in kept))
         return metrics | {
             "interactions": metrics["rows_kept"],
             "users": sum(group.users for group in kept),
             "users_train_only": sum(group.train_only for group in kept),
-            "first_event": _iso(min(group["first"] for group in kept)),
-            "last_event": _iso(max(group["last"] for group in kept)),
+            "first_event": self.first_event,
+            "last_event": self.last_event,
             "assigned_labels": {
                 split: sum(group.rows for group in kept if group.label == split) for split in SPLITS
             },

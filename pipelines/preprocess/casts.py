@@ -28,7 +28,7 @@ def cast(column: pa.Array, kind: Kind, *, untyped: bool) -> pa.Array:
         case "text":
             return convert.text(column, untyped=untyped)
         case "number":
-            return convert.number(column)
+            return convert.real(column)
         case "time":
             return convert.moment(column)
         case "flag":

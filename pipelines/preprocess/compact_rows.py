@@ -50,6 +50,8 @@ SCHEMAS: dict[Kind, pa.Schema] = {
     "quarantine": QUARANTINE,
 }
 
+_OPTIONAL = ("quantity", "price", "rating", "market")
+
 # A day of more rows is written in several parts, so that a task's memory stays bounded.
 _PART_ROWS = 1 << 20
 
@@ -106,7 +108,7 @@ def judged_rows(raw: DataFrame, drop: Mapping[str, str]) -> DataFrame:
     return judge(raw, None, drop).select(
         *INTERACTIONS.columns,
         "source_file",
-        "file_error",
+        "file_rule",
         F.coalesce("file_error", "row_error").alias("detail"),
         "dropped_by",
         "reasons",
@@ -116,9 +118,8 @@ def judged_rows(raw: DataFrame, drop: Mapping[str, str]) -> DataFrame:
 
 def fingerprint() -> Column:
     """Of the columns that two deliveries of one event have in common, but for its id columns."""
-    names = ("quantity", "price", "rating", "market")
     # The hash passes over nulls, so (null, 1) and (1, null) differ only by the flags.
-    return F.xxhash64(*names, *(F.isnull(name) for name in names))
+    return F.xxhash64(*_OPTIONAL, *(F.isnull(name) for name in _OPTIONAL))
 
 
 def write_days(
@@ -215,17 +216,12 @@ def _sort_out(day: str, rows: pa.Table) -> Iterator[tuple[Kind, pa.Table]]:
 
 
 def _count(rows: pa.Table) -> Counts:
-    first = pc.list_element(
-        rows.filter(pc.greater(pc.list_value_length(rows["reasons"]), 0))["reasons"], 0
-    )
-    files = rows.filter(pc.is_valid(rows["file_error"]))
-    read = rows.filter(pc.is_null(rows["file_error"]))
-    valid = read.filter(
-        pc.and_kleene(
-            pc.is_null(read["dropped_by"]), pc.equal(pc.list_value_length(read["reasons"]), 0)
-        )
-    )
-    nulls = {name: read[name].null_count for name in INTERACTIONS.columns}
+    files = rows.filter(pc.is_valid(rows["file_rule"]))
+    read = rows.filter(pc.is_null(rows["file_rule"]))
+    broken = pc.greater(pc.list_value_length(read["reasons"]), 0)
+    first = pc.list_element(read.filter(broken)["reasons"], 0)
+    valid = read.filter(pc.and_not_kleene(pc.is_null(read["dropped_by"]), broken))
+    nulls = {name: valid[name].null_count for name in _OPTIONAL}
     return Counts(
         read=read.num_rows,
         valid=valid.num_rows,
@@ -234,8 +230,8 @@ def _count(rows: pa.Table) -> Counts:
         event_types=_values(valid["event_type"]),
         nulls={name: count for name, count in nulls.items() if count},
         bad_files={
-            row["source_file"]: (row["reasons"][0], row["detail"])
-            for row in files.select(["source_file", "reasons", "detail"]).to_pylist()
+            row["source_file"]: (row["file_rule"], row["detail"])
+            for row in files.select(["source_file", "file_rule", "detail"]).to_pylist()
         },
     )
 

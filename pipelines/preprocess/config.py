@@ -8,7 +8,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from pipelines.preprocess.rules import DROP_RULES, QUARANTINE_RULES
+from pipelines.preprocess.limits import ReportConfig
+from pipelines.preprocess.rules import DROP_RULES, FILE_RULES, QUARANTINE_RULES
 
 EventType = Literal["purchase", "view", "add_to_bag", "save", "rating"]
 
@@ -47,6 +48,21 @@ class PreprocessConfig(BaseModel):
         le=1,
         description="share of the rows read above which quarantine stops the run",
     )
+    bot_events_per_day: int = Field(
+        default=1000,
+        ge=0,
+        description="a user with more events than this in one UTC day, duplicates not counted, is "
+        "a bot and left out wholly; 0: no such limit",
+    )
+    bot_events: int = Field(
+        default=0,
+        ge=0,
+        description="a user with more events than this in all, duplicates not counted, is a bot "
+        "and left out wholly; 0: no such limit",
+    )
+    limits: ReportConfig = Field(
+        default=ReportConfig(), description="what the input may look like; see the data report"
+    )
     drop: dict[str, str] = Field(
         default_factory=dict,
         description="name of a rule and a Spark SQL expression over the raw columns; rows for "
@@ -56,12 +72,6 @@ class PreprocessConfig(BaseModel):
         default=("purchase",), min_length=1, description="event types that can be labels"
     )
 
-    bot_events_per_day: int | None = Field(
-        default=1000, ge=1, description="users with more events in one UTC day are left out"
-    )
-    bot_events: int | None = Field(
-        default=None, ge=1, description="users with more events in all are left out"
-    )
     window_days: int | None = Field(
         default=None, ge=2, description="days up to as_of that are read; by default all there are"
     )
@@ -78,6 +88,6 @@ class PreprocessConfig(BaseModel):
                 raise ValueError(
                     f"the drop rule {name!r} needs a name of small letters, digits and underscores"
                 )
-            if name in DROP_RULES or name in QUARANTINE_RULES:
+            if name in (*FILE_RULES, *QUARANTINE_RULES, *DROP_RULES):
                 raise ValueError(f"{name} is a built-in rule: give the drop rule another name")
         return drop

@@ -18,18 +18,20 @@ from pyspark.sql import functions as F  # noqa: N812  Spark's own documentation 
 
 from pipelines.errors import PipelineError
 from pipelines.preprocess.accounts import Accounts
+from pipelines.preprocess.bots import mark_bots
 from pipelines.preprocess.compact import Day, compacted
 from pipelines.preprocess.compact_rows import AHEAD, QUARANTINE, ROWS, Kind, Part
 from pipelines.preprocess.histories import histories, write_histories
 from pipelines.preprocess.parts import read_parts
 from pipelines.preprocess.quality import after, check_drop_rules
+from pipelines.preprocess.reporting import reported
 from pipelines.preprocess.returns import settle
 from pipelines.preprocess.rules import QUARANTINE_RULES
 from pipelines.preprocess.session import spark_failures
 from pipelines.preprocess.sink import to_parquet, write_parts
 from pipelines.preprocess.source import read_raw
 from pipelines.preprocess.splits import assign_splits, below_minimum
-from pipelines.preprocess.tables import ITEMS
+from pipelines.preprocess.tables import INTERACTIONS, ITEMS
 from pipelines.preprocess.vocabulary import to_table, vocabulary
 
 if TYPE_CHECKING:
@@ -86,7 +88,7 @@ def preprocess(
     """
     storage = attempt.run.storage
     with spark_failures():
-        check_drop_rules(spark, config.drop)
+        check_drop_rules(spark.createDataFrame([], INTERACTIONS.spark_schema), config.drop)
         days = compacted(spark, source_url, listing, config.drop, storage)
         books = Accounts(days)
         events, returns = _events(spark, storage.url, days, as_of, config, books)
@@ -95,7 +97,7 @@ def preprocess(
         partitions = max(
             _PARTITIONS_AT_LEAST, -(-sum(blob.size for blob in listing) // _PARTITION_BYTES)
         )
-        settled = settle(events, returns, partitions, seed)
+        settled = mark_bots(settle(events, returns, partitions, seed), config)
         assigned = _assign(settled, config, as_of, seed)
         try:
             metrics = books.settle(assigned)
@@ -103,6 +105,10 @@ def preprocess(
             items, table = _write_vocabulary(spark, assigned, catalogue, attempt)
             metrics["items"] = table.num_rows
             metrics["items_without_interactions"] = table["count"].to_pylist().count(0)
+            report = reported(
+                books, assigned, table, as_of, config, source_url, attempt, catalogue is not None
+            )
+            metrics["report"] = report.level
             metrics |= write_histories(
                 histories(assigned, items), attempt, metrics.pop("assigned_labels")
             )

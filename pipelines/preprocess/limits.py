@@ -20,7 +20,7 @@ def _off(value: Any) -> Any:
     return None if value == "off" else value
 
 
-Bound = Annotated[float | None, BeforeValidator(_off), Field(ge=0, allow_inf_nan=False)]
+Bound = Annotated[Annotated[float, Field(ge=0, allow_inf_nan=False)] | None, BeforeValidator(_off)]
 
 
 class Limit(BaseModel):
@@ -143,7 +143,7 @@ def verdict(name: str, value: float | None, limit: Limit, *, found: str, advice:
         advice: what to do, added when a level is crossed.
     """
     level = _level(value, limit, floor=is_floor(name))
-    sentence = f"{found}." if level == "ok" else f"{found}: {advice}."
+    sentence = f"{found}." if level == "ok" else f"{found}; {advice}."
     return Verdict(name=name, value=value, limit=limit, level=level, sentence=sentence)
 
 

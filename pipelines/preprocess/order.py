@@ -43,8 +43,3 @@ def newest_first(*further: str) -> WindowSpec:
         F.asc("days_ago"),
         *(F.desc(name) for name in ("event_time", "tie", "item_id", "event_type", *further)),
     )
-
-
-def of_a_day() -> WindowSpec:
-    """A user's events of one day."""
-    return Window.partitionBy("user_id", "days_ago")

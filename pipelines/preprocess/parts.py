@@ -14,7 +14,7 @@ from pyspark.sql.pandas.types import from_arrow_schema
 
 from pipelines.errors import CorruptOutputError
 from pipelines.preprocess.compact_rows import Part
-from pipelines.preprocess.formats import BATCH_ROWS
+from pipelines.preprocess.files import BATCH_ROWS
 from pipelines.preprocess.source import FileGroup, group_files
 from pipelines.storage import open_storage
 

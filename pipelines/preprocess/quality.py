@@ -22,21 +22,33 @@ from pipelines.preprocess.rules import EVENT_TYPES, QUARANTINE_RULES
 from pipelines.preprocess.tables import INTERACTIONS
 
 if TYPE_CHECKING:
-    from pyspark.sql import DataFrame, SparkSession
+    from pyspark.sql import DataFrame
 
 _LONGEST_ID = 255
 
-_FILE_UNREADABLE = "file_unreadable"
+# All that Unicode counts as white space: an id of these alone is no id.
+_BLANKS = "".join(filter(str.isspace, map(chr, range(0x3001))))
+
+_CONTROL_CHARACTER = r"\p{Cc}"
 
 
 @dataclass(frozen=True)
 class RowCounts:
-    """What one pass over the raw rows found; `quarantined` counts a row under its first reason."""
+    """What one pass over the raw rows found.
+
+    Attributes:
+        read: rows of readable files.
+        quarantined: rows by the first rule that they break.
+        dropped: rows by the drop rule of the configuration.
+        bad_files: details of the unreadable files, by name.
+        file_rules: what of `rules.FILE_RULES` those files break, by name.
+    """
 
     read: int
     quarantined: dict[str, int]
     dropped: dict[str, int]
     bad_files: dict[str, str]
+    file_rules: dict[str, str]
 
 
 def judge(raw: DataFrame, as_of: date | None, drop: Mapping[str, str]) -> DataFrame:
@@ -44,59 +56,77 @@ def judge(raw: DataFrame, as_of: date | None, drop: Mapping[str, str]) -> DataFr
 
     Args:
         raw: columns of `INTERACTIONS.spark_schema`.
-        as_of: last day, UTC, of which events may be.
+        as_of: last day, UTC, of which events may be; None leaves the rule
+            ``event_time_after_as_of`` to the caller, see `after`.
         drop: the configuration's drop rules; see `check_drop_rules`.
     """
     dropped_by = F.coalesce(
         F.lit(None).cast("string"), *(F.when(F.expr(e), F.lit(name)) for name, e in drop.items())
     )
-    conditions = _conditions(as_of)
-    reasons = F.array_compact(
-        F.array(*(F.when(conditions[rule], F.lit(rule)) for rule in QUARANTINE_RULES))
+    no_row = F.coalesce("file_rule", F.when(F.col("row_error").isNotNull(), "row_unreadable"))
+    broken = (F.when(condition, rule) for rule, condition in _conditions(as_of).items())
+    # Names in one text and split only where there are any: filtering an array of all rules would
+    # cost every good row more than the rules themselves.
+    names = F.coalesce(
+        "no_row", F.when(F.col("dropped_by").isNull(), F.concat_ws(",", *broken)), F.lit("")
     )
-    unreadable = F.when(F.col("file_error").isNotNull(), F.array(F.lit(_FILE_UNREADABLE))).when(
-        F.col("row_error").isNotNull(), F.array(F.lit("row_unreadable"))
-    )
-    return raw.withColumn("dropped_by", F.when(unreadable.isNull(), dropped_by)).withColumn(
-        "reasons",
-        F.coalesce(
-            unreadable,
-            F.when(F.col("dropped_by").isNotNull(), F.array().cast("array<string>")),
-            reasons,
-        ),
+    none = F.array().cast("array<string>")
+    return (
+        raw.withColumn("no_row", no_row)
+        .withColumn("dropped_by", F.when(F.col("no_row").isNull(), dropped_by))
+        .withColumn("names", names)
+        .withColumn("reasons", F.when(F.col("names") == "", none).otherwise(F.split("names", ",")))
+        .drop("no_row", "names")
     )
 
 
 def after(as_of: date) -> Column:
-    """Whether an event is later than the end of a day; null where it has no time."""
-    return F.col("event_time") >= F.lit((as_of + timedelta(days=1)).isoformat()).cast("timestamp")
+    """Whether an event is of a later day, UTC, than `as_of`; null where its time is missing."""
+    end = as_of + timedelta(days=1)
+    return F.col("event_time") >= F.lit(f"{end.isoformat()} 00:00:00 UTC").cast("timestamp")
 
 
 def _conditions(as_of: date | None) -> dict[str, Column]:
-    time, quantity, kind = F.col("event_time"), F.col("quantity"), F.col("event_type")
-    return {
-        "row_unreadable": F.lit(False),
+    """What a row that can be read must not be, in the order of `QUARANTINE_RULES`."""
+    time, quantity, kind, price = map(F.col, ("event_time", "quantity", "event_type", "price"))
+    start = F.lit("2000-01-01 00:00:00 UTC").cast("timestamp")
+    conditions = {
         "user_id_missing": _blank("user_id"),
         "item_id_missing": _blank("item_id"),
         "user_id_too_long": F.length("user_id") > _LONGEST_ID,
         "item_id_too_long": F.length("item_id") > _LONGEST_ID,
+        "user_id_unprintable": _unprintable("user_id"),
+        "item_id_unprintable": _unprintable("item_id"),
         "event_type_unknown": ~kind.isin(*EVENT_TYPES),
         "event_time_missing": time.isNull(),
-        "event_time_before_2000": time < F.lit("2000-01-01").cast("timestamp"),
+        "event_time_before_2000": time < start,
         "event_time_after_as_of": F.lit(False) if as_of is None else after(as_of),
         # A return's quantity may be written with either sign.
-        "quantity_not_positive": (kind == "purchase") & (quantity <= 0),
-        "price_negative": F.col("price") < 0,
+        "quantity_not_positive": (kind == "purchase") & (quantity <= 0) & _finite("quantity"),
+        "quantity_not_finite": ~_finite("quantity"),
+        "price_negative": (price < 0) & _finite("price"),
+        "price_not_finite": ~_finite("price"),
+        "rating_not_finite": ~_finite("rating"),
     }
+    return {rule: conditions[rule] for rule in QUARANTINE_RULES if rule in conditions}
 
 
 def is_item_id(name: str) -> Column:
     """Whether a column holds what the rules let pass as an item id; never null."""
-    return ~_blank(name) & (F.length(name) <= _LONGEST_ID)
+    return ~_blank(name) & (F.length(name) <= _LONGEST_ID) & ~_unprintable(name)
 
 
 def _blank(name: str) -> Column:
-    return F.col(name).isNull() | (F.trim(name) == "")
+    return F.col(name).isNull() | (F.btrim(name, F.lit(_BLANKS)) == "")
+
+
+def _unprintable(name: str) -> Column:
+    return ~_blank(name) & F.col(name).rlike(_CONTROL_CHARACTER)
+
+
+def _finite(name: str) -> Column:
+    """Null for null. To Spark a NaN is larger than infinity."""
+    return F.abs(F.col(name)) < float("inf")
 
 
 def quarantined(judged: DataFrame) -> DataFrame:
@@ -125,11 +155,13 @@ def observe_rows(judged: DataFrame, drop: Mapping[str, str]) -> tuple[DataFrame,
     observation = Observation("rows")
     observed = judged.observe(
         observation,
-        F.sum(F.col("file_error").isNull().cast("long")).alias("read"),
+        F.sum(F.col("file_rule").isNull().cast("long")).alias("read"),
         *(_count(first == rule, f"quarantined.{rule}") for rule in QUARANTINE_RULES),
         *(_count(F.col("dropped_by") == rule, f"dropped.{rule}") for rule in drop),
         F.collect_set(
-            F.when(F.col("file_error").isNotNull(), F.struct("source_file", "file_error"))
+            F.when(
+                F.col("file_rule").isNotNull(), F.struct("source_file", "file_rule", "file_error")
+            )
         ).alias("bad_files"),
     )
     return observed, observation
@@ -149,23 +181,23 @@ def read_counts(observation: Observation) -> RowCounts:
         }
         return {name: count for name, count in named.items() if count}
 
-    bad_files = sorted((row[0], row[1]) for row in found["bad_files"] or [])
+    bad_files = sorted(tuple(row) for row in found["bad_files"] or [])
     return RowCounts(
         read=int(found["read"] or 0),
         quarantined=group("quarantined."),
         dropped=group("dropped."),
-        bad_files=dict(bad_files),
+        bad_files={name: detail for name, _, detail in bad_files},
+        file_rules={name: rule for name, rule, _ in bad_files},
     )
 
 
-def check_drop_rules(spark: SparkSession, drop: Mapping[str, str]) -> None:
+def check_drop_rules(raw: DataFrame, drop: Mapping[str, str]) -> None:
     """See that every drop rule is a condition over the raw columns, before any row is read.
 
     Raises:
         UsageError: an expression that Spark does not understand, or that is no condition.
     """
     columns = ", ".join(INTERACTIONS.columns)
-    raw = spark.createDataFrame([], INTERACTIONS.spark_schema)
     for name, expression in drop.items():
         try:
             kind = raw.select(F.expr(expression)).schema[0].dataType

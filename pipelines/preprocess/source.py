@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING
 from pyspark.sql.datasource import DataSource, DataSourceReader, InputPartition
 
 from pipelines.errors import PipelineError, UsageError
-from pipelines.preprocess.formats import UnreadableFileError, decode, unreadable_file
+from pipelines.preprocess.files import UnreadableFileError
+from pipelines.preprocess.formats import decode, unreadable_file
 from pipelines.preprocess.tables import INTERACTIONS, ITEMS, TABLES, RawTable
 from pipelines.storage import Blob, Storage, open_storage
 
@@ -147,7 +148,7 @@ class RawBlobsReader(DataSourceReader):
             try:
                 yield from decode(data, name, self.table)
             except UnreadableFileError as error:
-                yield unreadable_file(self.table, name, str(error))
+                yield unreadable_file(self.table, name, error)
 
 
 def group_files(files: list[tuple[str, int]]) -> list[list[tuple[str, int]]]:

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from datetime import UTC, date, datetime, time, timedelta
 from functools import reduce
-from operator import and_, or_
+from operator import and_
 from typing import TYPE_CHECKING
 
 from pyspark.sql import Column, Window
 from pyspark.sql import functions as F  # noqa: N812  Spark's own documentation calls it F
 
 from pipelines.preprocess.config import PreprocessConfig
-from pipelines.preprocess.order import newest_first, of_a_day
+from pipelines.preprocess.order import newest_first
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
@@ -47,7 +47,7 @@ def below_minimum(settled: DataFrame, config: PreprocessConfig) -> DataFrame:
 def assign_splits(
     settled: DataFrame, config: PreprocessConfig, as_of: date, seed: int
 ) -> DataFrame:
-    """Leave bots out, order and cap each user's interactions, and give each label to one split.
+    """Order and cap each user's interactions, and give each label to one split.
 
     A label is an event of `config.label_events` with a strictly earlier event of the same user.
 
@@ -60,11 +60,9 @@ def assign_splits(
     and the events before that the train row. Users with fewer than three purchases, or with fewer
     than two that have an earlier event, are in train alone, as in the papers.
 
-    Users with more events than the limits of `config` allow are bots, and all their events go.
-
     Args:
         settled: frame of `returns.settle`; rows with `dropped_by` pass through without position.
-        config: split, its parameters, `maximum_history` and the limits of bots.
+        config: split, its parameters and `maximum_history`.
         as_of: last day of the data.
         seed: of the validation draw.
 
@@ -72,8 +70,8 @@ def assign_splits(
         `user_id`, `item_id`, `event_type`, `seconds` (since 1970), `newer` (how many interactions
         of the user come after it), `label` (train, validation, test or null), `in_train`,
         `in_validation`, `in_test` (whether that split's row of the user holds the event; for
-        evaluation, of users that have a label), `is_newest` (one row a user), `train_only` and
-        `dropped_by`.
+        evaluation, of users that have a label), `is_newest` (one row a user), `train_only`,
+        `interactions` (that the user keeps) and `dropped_by`.
     """
     seconds = F.unix_seconds("event_time")
     going = F.col("dropped_by").isNull()
@@ -99,10 +97,6 @@ def assign_splits(
         _count("eligible", "in_window").over(from_here).alias("left_in_window"),
         _count("eligible", "drawn").over(from_here).alias("left_drawn"),
     )
-    if config.bot_events_per_day is not None:
-        rows = rows.withColumn("of_the_day", _count("going").over(of_a_day()))
-    else:
-        rows = rows.withColumn("of_the_day", F.lit(0))
     kept = F.col("going") & (F.col("newer") < config.maximum_history)
     last_but_one = kept & F.col("eligible") & (F.col("left") == 2)
     user = Window.partitionBy("user_id")
@@ -111,14 +105,9 @@ def assign_splits(
         F.min(F.when(kept, F.col("seconds"))).over(user).alias("first"),
         F.max(F.when(kept, F.col("left"))).over(user).alias("purchases"),
         F.max(F.when(last_but_one, F.col("seconds"))).over(user).alias("last_but_one"),
-        F.max(F.when(F.col("going"), F.col("newer") + 1)).over(user).alias("events"),
-        F.max("of_the_day").over(user).alias("most_in_a_day"),
+        F.max(F.when(kept, F.col("newer") + 1)).over(user).alias("interactions"),
     )
-    dropped_by = F.coalesce(
-        F.when(F.col("going") & _is_bot(config), "bot"),
-        F.when(F.col("going") & ~kept, "history_cap"),
-        "dropped_by",
-    )
+    dropped_by = F.coalesce("dropped_by", F.when(~kept, "history_cap"))
     rows = rows.withColumn("dropped_by", dropped_by)
     rows = rows.withColumn("has_history", F.col("eligible") & (F.col("seconds") > F.col("first")))
     rows = _last_week(rows) if config.split == "last_week" else _leave_last_out(rows)
@@ -133,16 +122,8 @@ def assign_splits(
         *((stays & F.col(name)).alias(name) for name in ("in_train", "in_validation", "in_test")),
         (stays & (F.col("newer") == 0)).alias("is_newest"),
         "train_only",
-        "events",
-        "most_in_a_day",
+        "interactions",
         "dropped_by",
-    )
-
-
-def _is_bot(config: PreprocessConfig) -> Column:
-    limits = {"events": config.bot_events, "most_in_a_day": config.bot_events_per_day}
-    return reduce(
-        or_, (F.col(name) > most for name, most in limits.items() if most is not None), F.lit(False)
     )
 
 

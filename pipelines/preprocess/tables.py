@@ -25,6 +25,8 @@ _SPARK_TYPES: dict[Kind, str] = {
     "path": "array<string>",
 }
 
+_ORIGIN = ("source_file", "row_error", "file_error", "file_rule")
+
 
 @dataclass(frozen=True)
 class RawTable:
@@ -38,11 +40,18 @@ class RawTable:
     def spark_schema(self) -> str:
         """The canonical columns, and where a row comes from or why it could not be read.
 
-        `row_error` is set on a row that stands for an unreadable line, `file_error` on the one row
-        that stands for an unreadable file; the table's own columns are null in both.
+        `row_error` is set on a row that stands for an unreadable line, `file_error` and
+        `file_rule` (one of `rules.FILE_RULES`) on the one row that stands for an unreadable file;
+        the table's own columns are null in both.
         """
         columns = [f"{name} {_SPARK_TYPES[kind]}" for name, kind in self.columns.items()]
-        return ", ".join([*columns, "source_file string", "row_error string", "file_error string"])
+        return ", ".join([*columns, *(f"{name} string" for name in _ORIGIN)])
+
+    @property
+    def arrow_schema(self) -> pa.Schema:
+        """The same columns in Arrow's types."""
+        columns = [(name, ARROW_TYPES[kind]) for name, kind in self.columns.items()]
+        return pa.schema([*columns, *((name, pa.string()) for name in _ORIGIN)])
 
 
 INTERACTIONS = RawTable(

@@ -3,6 +3,11 @@
 from dataclasses import dataclass, fields
 from datetime import date, timedelta
 
+# Users are drawn in blocks, and one alone must not be more than fits comfortably in memory.
+_MOST_EVENTS = 10_000  # of a user, on average
+
+_MOST = (1 << 31) - 1  # users, items: their numbers are int32
+
 
 @dataclass(frozen=True, kw_only=True)
 class CatalogueConfig:
@@ -17,7 +22,7 @@ class CatalogueConfig:
         seed: Seed of every draw, not negative.
 
     Raises:
-        ValueError: A number is below its minimum, or the period starts before 2000.
+        ValueError: A number is out of bounds, or the period starts before 2000.
     """
 
     users: int
@@ -35,6 +40,17 @@ class CatalogueConfig:
                 raise ValueError(
                     f"{field.name} of the synthetic catalogue is {value}; give {least} or more."
                 )
+        for name, value in (("users", self.users), ("items", self.items)):
+            if value > _MOST:
+                raise ValueError(
+                    f"{name} of the synthetic catalogue is {value}; give {_MOST} or fewer."
+                )
+        if self.interactions > self.users * _MOST_EVENTS:
+            raise ValueError(
+                f"{self.interactions} interactions of the synthetic catalogue are more than "
+                f"{_MOST_EVENTS} for each of {self.users} users; give more users or fewer "
+                "interactions."
+            )
         if self.days > (self.last_day - date(2000, 1, 1)).days + 1:
             raise ValueError(
                 f"{self.days} days up to {self.last_day} of the synthetic catalogue start before "

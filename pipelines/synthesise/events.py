@@ -14,6 +14,7 @@ from typing import Final
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from pipelines.synthesise.catalogue import item_ids, item_prices, padded
 from pipelines.synthesise.config import CatalogueConfig
@@ -39,6 +40,18 @@ SCHEMA: Final = pa.schema(
     ]
 )
 
+# A row as it is drawn: microseconds since the first day began, numbers of user and item, codes.
+DRAWN: Final = np.dtype(
+    [
+        ("time", np.int64),
+        ("user", np.int32),
+        ("item", np.int32),
+        ("kind", np.int8),
+        ("quantity", np.int8),
+        ("market", np.int8),
+    ]
+)
+
 _EVENT_TYPES: Final = ("view", "add_to_bag", "purchase")  # the order within a session
 _EVENT_SHARES: Final = (0.28, 0.12, 0.60)
 _MARKETS: Final = ("GB", "DE", "FR", "US", "AU")
@@ -50,11 +63,16 @@ _ITEM_WIDTH = 0.015  # radians between the session's point and an item of least 
 _OPENS, _CLOSES = 7 * 3600, 23 * 3600  # seconds of the day between which sessions start
 _EVENT_SECONDS, _LONGEST = 70, 3500  # a session ends on the day it started
 _MICRO = 1_000_000
+_DAY = 86_400 * _MICRO
+
+Drawn = NDArray[np.void]
 
 
 @dataclass(frozen=True)
 class Shelves:
-    """What is on sale when, arranged for drawing; a cell is a (week, ring of popularity).
+    """What is on sale when, arranged for drawing, and the words for numbers of users and items.
+
+    A cell is a (week, ring of popularity).
 
     Attributes:
         rings: Number of rings.
@@ -63,6 +81,7 @@ class Shelves:
         cell_start: int64[weeks * rings + 1], where each cell starts in ``keys`` and ``items``.
         keys: float64[entries], cell + angle/2π, rising.
         items: int64[entries], the item of each key.
+        user_id: string[users].
         item_id: string[items].
         price: float64[items].
     """
@@ -73,6 +92,7 @@ class Shelves:
     cell_start: Ints
     keys: Floats
     items: Ints
+    user_id: pa.Array
     item_id: pa.Array
     price: Floats
 
@@ -123,6 +143,7 @@ def shelves(config: CatalogueConfig) -> Shelves:
         cell_start=np.searchsorted(cell[order], np.arange(slots * rings + 1)),
         keys=keys[order],
         items=item[order],
+        user_id=padded("u", 0, config.users, 7),
         item_id=item_ids(config),
         price=item_prices(config, points),
     )
@@ -137,10 +158,8 @@ def _session_days(config: CatalogueConfig, rng: np.random.Generator, joined: Flo
     return np.minimum(day, config.days - 1)
 
 
-def block_interactions(
-    config: CatalogueConfig, on_sale: Shelves, block: int
-) -> Iterator[tuple[date, pa.Table]]:
-    """Rows of one block of users, a table a day with any, in time order.
+def draw_block(config: CatalogueConfig, on_sale: Shelves, block: int) -> Drawn:
+    """Rows of one block of users, `DRAWN`[n], in time order.
 
     A block's draws derive from (seed, block) alone, so blocks may be made in any order and in
     any number of processes.
@@ -148,8 +167,9 @@ def block_interactions(
     users = user_points(config, block)
     rng = np.random.default_rng([config.seed, 2, block])
     total = int(users.events.sum())
+    drawn = np.empty(total, DRAWN)
     if total == 0:
-        return
+        return drawn
     owner = np.repeat(np.arange(len(users.events)), users.events)
     opens = rng.random(total) < 1 / _MEAN_SESSION
     opens[np.flatnonzero(np.diff(owner, prepend=-1))] = True
@@ -165,33 +185,53 @@ def block_interactions(
     # Sorting (session + fraction) orders the moments within each session and moves none out.
     moment = np.sort(session + rng.random(total)) - session
     second = (start[session] + length[session] * moment) * _MICRO
-    time = day[session] * (86_400 * _MICRO) + second.astype(np.int64)
+    drawn["time"] = day[session] * _DAY + second.astype(np.int64)
     # Likewise a session's views come first and its purchases last.
     kinds = len(_EVENT_TYPES)
     kind = np.sort(session * kinds + rng.choice(kinds, total, p=_EVENT_SHARES)) - session * kinds
+    drawn["kind"] = kind
     quantity = np.minimum(rng.geometric(0.9, total), 6)
-    market = rng.choice(len(_MARKETS), len(users.events), p=_MARKET_SHARES)
+    drawn["market"] = rng.choice(len(_MARKETS), len(users.events), p=_MARKET_SHARES)[owner]
+    drawn["user"], drawn["item"] = users.first + owner, item
+    drawn = drawn[np.argsort(drawn["time"], kind="stable")]
+    drawn["quantity"] = quantity  # of no user, item or time, so of any row
+    return drawn
 
-    order = np.argsort(time, kind="stable")
-    time, owner, item, kind = time[order], owner[order], item[order], kind[order]
-    user_id = padded("u", users.first, len(users.events), 7)
-    rows = pa.table(
+
+def raw_rows(config: CatalogueConfig, on_sale: Shelves, drawn: Drawn) -> pa.Table:
+    """Drawn rows as the raw contract has them, in the same order; columns of `SCHEMA`."""
+    item = pa.array(drawn["item"])
+    return pa.table(
         {
-            "user_id": user_id.take(pa.array(owner)),
-            "item_id": on_sale.item_id.take(pa.array(item)),
-            "event_type": pa.array(_EVENT_TYPES).take(pa.array(kind)),
+            "user_id": on_sale.user_id.take(pa.array(drawn["user"])),
+            "item_id": on_sale.item_id.take(item),
+            "event_type": pa.array(_EVENT_TYPES).take(pa.array(drawn["kind"])),
             "event_time": pa.array(
-                np.datetime64(config.first_day, "us") + time.astype("timedelta64[us]"),
+                np.datetime64(config.first_day, "us") + drawn["time"].astype("timedelta64[us]"),
                 SCHEMA.field("event_time").type,
             ),
             # A look has no quantity; the mask makes it null.
-            "quantity": pa.array(quantity, pa.int32(), mask=kind == 0),
-            "price": on_sale.price[item],
-            "market": pa.array(_MARKETS).take(pa.array(market[owner])),
+            "quantity": pa.array(
+                drawn["quantity"].astype(np.int32), pa.int32(), mask=drawn["kind"] == 0
+            ),
+            "price": on_sale.price[drawn["item"]],
+            "market": pa.array(_MARKETS).take(pa.array(drawn["market"])),
         },
         schema=SCHEMA,
     )
-    bounds = np.searchsorted(time, np.arange(config.days + 1) * (86_400 * _MICRO))
+
+
+def by_day(config: CatalogueConfig, drawn: Drawn) -> Ints:
+    """Where each day begins in rows in time order, and where the last one ends: int64[days + 1]."""
+    return np.searchsorted(drawn["time"], np.arange(config.days + 1) * _DAY)
+
+
+def block_interactions(
+    config: CatalogueConfig, on_sale: Shelves, block: int
+) -> Iterator[tuple[date, pa.Table]]:
+    """Rows of one block of users, a table a day with any, in time order."""
+    drawn = draw_block(config, on_sale, block)
+    rows, bounds = raw_rows(config, on_sale, drawn), by_day(config, drawn)
     for index in np.flatnonzero(np.diff(bounds)):
         part = rows.slice(bounds[index], bounds[index + 1] - bounds[index])
         yield config.first_day + timedelta(days=int(index)), part
@@ -200,8 +240,8 @@ def block_interactions(
 def interactions(config: CatalogueConfig) -> Iterator[tuple[date, pa.Table]]:
     """All rows, as (day, table) parts: block after block of users, and day by day within one.
 
-    A day therefore comes once for each block: write each part as a file of its day. That way one
-    block at a time is in memory, whatever the size of the whole. Tables have ``SCHEMA``; their
+    A day therefore comes once for each block, and one block at a time is in memory, whatever the
+    size of the whole. Tables have ``SCHEMA``; their
     rows sum to ``config.interactions`` exactly.
     """
     on_sale = shelves(config)

@@ -28,6 +28,7 @@ _EVERGREEN_SHARE = 0.15  # items that are sold all the time
 _SHORTEST_LIFE, _MEAN_LIFE = 8, 20  # weeks on sale of the others
 _LEAST_SEEN = 4  # of them inside the period, where it has as many
 _JOINING_SHARE = 0.4  # users whose first visit falls inside the period
+_BUSIEST = 200  # events a day, on average: whoever has more came early enough to have fewer
 _DRIFT = 0.4 / 365  # standard deviation of a user's angular drift, radians a day
 _BLOCK_EVENTS = (
     1 << 19
@@ -142,12 +143,13 @@ def user_points(config: CatalogueConfig, block: int) -> UserPoints:
     least = 1 if config.interactions >= config.users else 0
     events = least + rng.multinomial(share - least * count, weight / weight.sum())
     joining = rng.random(count) < _JOINING_SHARE
+    latest = np.maximum(1 - events / (_BUSIEST * config.days), 0.0)
     return UserPoints(
         first=first,
         radius=radius,
         angle=rng.random(count) * 2 * np.pi,
         drift=rng.normal(0, _DRIFT, count),
         weight=weight,
-        joined=np.where(joining, rng.random(count), 0.0),
+        joined=np.where(joining, np.minimum(rng.random(count), latest), 0.0),
         events=events,
     )

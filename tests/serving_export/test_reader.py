@@ -1,17 +1,23 @@
-"""What services read: items, user points, recommendations, similar items, of one version."""
+"""What services read: items, user points, recommendations, similar items, of one version.
+
+The answers are the same from Cosmos DB and from memory, so both are asked.
+"""
 
 from __future__ import annotations
 
 import threading
+import uuid
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 
+from infra.local.published_keys import COSMOS_KEY
 from serving_export.documents import Item
 from serving_export.errors import ExportError, NothingPublishedError, UnknownItemError
-from serving_export.reader import Reader, Recommendation
+from serving_export.reader import Reader, Recommendation, Search
 from tests.serving_export.publishing_support import MODEL, Account, make_items
 
 ITEMS = make_items(60)
@@ -37,16 +43,34 @@ def ids(found: list[Recommendation]) -> list[str]:
     return [each.item_id for each in found]
 
 
-@pytest.fixture
-def reader(account: Account) -> Iterator[Reader]:
+@pytest.fixture(scope="module")
+def shop(endpoint: str) -> Account:
+    """An account with one version, for tests that publish nothing."""
+    account = Account(endpoint, COSMOS_KEY, f"shop-{uuid.uuid4().hex[:12]}")
+    account.create_containers()
     account.publish("v1", ITEMS)
-    with account.reader() as reader:
+    return account
+
+
+@pytest.fixture(params=["cosmos", "memory"])
+def search(request: pytest.FixtureRequest) -> Search:
+    way: Search = request.param
+    return way
+
+
+@pytest.fixture
+def reader(shop: Account, search: Search) -> Iterator[Reader]:
+    with shop.reader(search=search) as reader:
         yield reader
 
 
-def test_nothing_published_is_told(account: Account) -> None:
-    with account.reader() as reader, pytest.raises(NothingPublishedError, match="publish one"):
-        reader.recommend(["i1"], 3)
+def test_nothing_published_is_told(account: Account, search: Search) -> None:
+    with account.reader(search=search) as reader:
+        for _ in range(2):
+            with pytest.raises(NothingPublishedError, match="publish one"):
+                reader.recommend(["i1"], 3)
+        account.publish("v1", ITEMS)
+        assert len(reader.recommend(["i1"], 3)) == 3
 
 
 def test_get_returns_the_known_in_the_order_asked_for(reader: Reader) -> None:
@@ -90,15 +114,69 @@ def test_recommend_within_a_category(reader: Reader) -> None:
     inside = [i for i in ranked(user) if BY_ID[i].is_live and "Room 1" in BY_ID[i].category]
     assert found == [i for i in inside if i != "i5"][:5]
     assert reader.recommend(["i5"], 5, category="no such room") == []
+    assert reader.recommend(["i5"], 5, category="room 1") == []
+    assert reader.recommend(["i5"], 5, category="") == []
     assert reader.recommend(["i5"], 0) == []
+    popular = [i for i in ranked_by_count() if BY_ID[i].is_live and "Room 1" in BY_ID[i].category]
+    assert ids(reader.recommend([], 5, category="Room 1")) == popular[:5]
 
 
-@pytest.mark.parametrize("text", ["' OR true --", 'Room 1" OR "1"="1', "@user", "\\"])
+def ranked_by_count() -> list[str]:
+    return [item.item_id for item in sorted(ITEMS, key=lambda item: -item.count)]
+
+
+@pytest.mark.parametrize(
+    "text", ["' OR true --", 'Room 1" OR "1"="1', "@user", "\\", "\ud800", "\x00", "🧶" * 255]
+)
 def test_sql_in_a_value_is_a_value(reader: Reader, text: str) -> None:
     assert reader.recommend(["i5", text], 5, category=text) == []
+    assert len(reader.recommend(["i5", text], 5)) == 5
     assert reader.get([text]) == {}
+    assert reader.similar("i5", 3, category=text) == []
     with pytest.raises(UnknownItemError):
         reader.similar(text, 3)
+
+
+def test_more_than_there_is_is_all_there_is(reader: Reader) -> None:
+    live = [item.item_id for item in ITEMS if item.is_live]
+    assert set(ids(reader.recommend(["i5"], 10_000))) == set(live) - {"i5"}
+    assert ids(reader.recommend([], 10_000, live_only=False)) == ranked_by_count()
+    everything = reader.similar("i5", 10_000, live_only=False)
+    assert len(everything) == len(ITEMS) - 1
+    assert len(reader.recommend([item.item_id for item in ITEMS], 5)) == 0
+
+
+@pytest.mark.parametrize("k", [-1, 10_001, 2.0, True, "3"])
+def test_a_k_that_does_not_fit_is_refused(reader: Reader, k: Any) -> None:
+    for ask in (lambda: reader.recommend(["i1"], k), lambda: reader.similar("i1", k)):
+        with pytest.raises(ExportError, match="must be a whole number from 0 to 10,000"):
+            ask()
+
+
+def test_what_is_no_list_of_ids_is_refused(reader: Reader) -> None:
+    wrong: Any
+    for wrong in ("23077", b"23077"):
+        with pytest.raises(ExportError, match=r"one text, .*23077.*; give a list of item ids"):
+            reader.recommend(wrong, 3)
+        with pytest.raises(ExportError, match="give a list of item ids"):
+            reader.get(wrong)
+    for wrong in (5, None):
+        with pytest.raises(ExportError, match="Item ids are text"):
+            reader.recommend(["i1", wrong], 3)
+        with pytest.raises(ExportError, match="Item ids are text"):
+            reader.similar(wrong, 3)
+    wrong = ["Room 1"]
+    with pytest.raises(ExportError, match="give one name of a category path"):
+        reader.recommend(["i1"], 3, category=wrong)
+    with pytest.raises(ExportError, match="10,001 items and at most 10,000"):
+        reader.recommend(["i1"] * 10_001, 3)
+
+
+def test_a_setting_that_does_not_fit_is_refused(shop: Account) -> None:
+    with pytest.raises(ExportError, match="cannot search in 'redis'; give cosmos or memory"):
+        shop.reader(search="redis")
+    with pytest.raises(ExportError, match="cannot refresh every 0 s"):
+        shop.reader(search="memory", refresh_seconds=0)
 
 
 @pytest.mark.parametrize("history", [[], ["nobody"]])
@@ -120,45 +198,58 @@ def test_similar_by_distance_when_no_list_was_published(reader: Reader) -> None:
         reader.similar("nobody", 3)
 
 
-def test_similar_from_the_published_list(account: Account) -> None:
+def test_similar_within_a_category_and_of_all_items(reader: Reader) -> None:
+    own = BY_ID["i8"].vector.astype(float) * np.r_[-1.0, np.ones(4)]
+    near = [i for i in ranked(own) if i != "i8"]
+    assert ids(reader.similar("i8", 6, live_only=False)) == near[:6]
+    inside = [i for i in near if BY_ID[i].is_live and "Room 2" in BY_ID[i].category]
+    assert ids(reader.similar("i8", 6, category="Room 2")) == inside[:6]
+    assert reader.similar("i8", 6, category="no such room") == []
+    assert reader.similar("i8", 0) == []
+
+
+def test_similar_from_the_published_list(account: Account, search: Search) -> None:
     near = (("i30", -1.25), ("i31", -1.5), ("i32", -2.0))
-    account.publish("v1", [replace(ITEMS[0], similar=near), *ITEMS[1:]])
-    with account.reader() as reader:
+    listed = replace(ITEMS[0], similar=near)
+    account.publish("v1", [listed, *ITEMS[1:]])
+    with account.reader(search=search) as reader:
+        assert reader.get(["i0", "i30"]) == {"i0": listed, "i30": BY_ID["i30"]}
         assert reader.similar("i0", 2) == [
             Recommendation("i30", -1.25, "Item 30"),
             Recommendation("i31", -1.5, "Item 31"),
         ]
         assert len(reader.similar("i0", 8)) == 8  # more than the list has
+        assert ids(reader.similar("i0", 2, category="Room 1"))[0] not in ("i30", "i31")
 
 
-def test_one_table_serves_both_sides(account: Account) -> None:
+def test_one_table_serves_both_sides(account: Account, search: Search) -> None:
     items = make_items(20, two_tables=False)
     account.publish("v1", items)
-    with account.reader() as reader:
+    with account.reader(search=search) as reader:
         point = items[3].vector.astype(float) * np.r_[-1.0, np.ones(4)]
         np.testing.assert_allclose(reader.user_point(["i3"]), point, rtol=1e-6)
 
 
-def test_a_version_of_format_1_is_read(account: Account) -> None:
+def test_a_version_of_format_1_is_read(account: Account, search: Search) -> None:
     old = {"kind": "learned_lags", "lag_weights": [1.0, 0.5, 0.25]}
     account.publish("v1", ITEMS, model={"format": 1, "geometry": "hyperboloid", "aggregator": old})
     history = ["i3", "i5", "i9", "i7"]
-    with account.reader() as reader:
+    with account.reader(search=search) as reader:
         np.testing.assert_allclose(reader.user_point(history), expected_user(history), rtol=1e-5)
 
 
-def test_a_uniform_model_looks_at_all_of_a_history(account: Account) -> None:
+def test_a_uniform_model_looks_at_all_of_a_history(account: Account, search: Search) -> None:
     account.publish("v1", ITEMS, model=MODEL | {"aggregator": {"kind": "uniform"}})
     history = [f"i{n % 60}" for n in range(150)]
     contexts = np.stack([BY_ID[i].context for i in history]).astype(float)
     total = contexts.sum(0) * np.r_[-1.0, np.ones(4)]
-    with account.reader() as reader:
+    with account.reader(search=search) as reader:
         expected = total / np.sqrt(total[0] ** 2 - total[1:] @ total[1:])
         np.testing.assert_allclose(reader.user_point(history), expected, rtol=1e-5)
         assert len(reader.recommend([], 3)) == 3
 
 
-def test_event_types_go_with_their_items(account: Account) -> None:
+def test_event_types_go_with_their_items(account: Account, search: Search) -> None:
     weights = {"purchase": 1.0, "view": 0.1}
     aggregator = {"kind": "window", "lag_weights": [1.0, 1.0, 1.0], "event_weights": weights}
     account.publish("v1", ITEMS, model=MODEL | {"aggregator": aggregator})
@@ -169,7 +260,7 @@ def test_event_types_go_with_their_items(account: Account) -> None:
         for weight, i in ((0.1, "i5"), (1.0, "i9"), (0.1, "i7"))
     )
     expected = total / np.sqrt(total[0] ** 2 - total[1:] @ total[1:])
-    with account.reader() as reader:
+    with account.reader(search=search) as reader:
         np.testing.assert_allclose(reader.user_point(history, events=events), expected, rtol=1e-5)
         found = reader.recommend(history, 60, events=events, exclude_seen=False, live_only=False)
         assert ids(found) == ranked(expected)
@@ -177,9 +268,9 @@ def test_event_types_go_with_their_items(account: Account) -> None:
             reader.recommend(history, 3, events=["view"])
 
 
-def test_an_unknown_model_is_refused_by_name(account: Account) -> None:
+def test_an_unknown_model_is_refused_by_name(account: Account, search: Search) -> None:
     account.publish("v1", ITEMS, model=MODEL | {"geometry": "spherical"})
-    with account.reader() as reader:
+    with account.reader(search=search) as reader:
         assert reader.get(["i1"])
         with pytest.raises(ExportError, match="'spherical'"):
             reader.recommend(["i1"], 3)
@@ -187,9 +278,9 @@ def test_an_unknown_model_is_refused_by_name(account: Account) -> None:
             reader.similar("i1", 3)
 
 
-def test_a_symmetric_model_has_no_user_for_a_history(account: Account) -> None:
+def test_a_symmetric_model_has_no_user_for_a_history(account: Account, search: Search) -> None:
     account.publish("v1", ITEMS, model=MODEL | {"users": "table", "aggregator": {"kind": "none"}})
-    with account.reader() as reader:
+    with account.reader(search=search) as reader:
         with pytest.raises(ExportError, match="roll back"):
             reader.recommend(["i1"], 3)
         assert len(reader.similar("i1", 3)) == 3
@@ -210,12 +301,15 @@ ANY_IDS = {
 
 @pytest.mark.parametrize("item_id", ANY_IDS.values(), ids=ANY_IDS)
 def test_any_id_is_stored_found_and_recommended(account: Account, item_id: str) -> None:
-    items = [Item(item_id, ITEMS[0].vector, ITEMS[0].context, 1), *ITEMS[1:3]]
+    items = [Item(item_id, ITEMS[0].vector, ITEMS[0].context, 1, (item_id,)), *ITEMS[1:3]]
     account.publish("v1", items)
-    with account.reader() as reader:
-        assert reader.get([item_id, "i1"]) == {item_id: items[0], "i1": items[1]}
-        assert item_id in ids(reader.recommend(["i1"], 3))
-        assert len(reader.similar(item_id, 2)) == 2
+    with account.reader() as stored, account.reader(search="memory") as loaded:
+        for reader in (stored, loaded):
+            assert reader.get([item_id, "i1"]) == {item_id: items[0], "i1": items[1]}
+            assert item_id in ids(reader.recommend(["i1"], 3))
+            assert len(reader.similar(item_id, 2)) == 2
+            assert ids(reader.recommend(["i1"], 3, category=item_id)) == [item_id]
+        assert stored.recommend([item_id], 3) == loaded.recommend([item_id], 3)
     assert account.publish("v1", items).already_active
 
 

@@ -34,7 +34,7 @@ def event(user: str | None, item: str | None, time: datetime | None, **rest: Any
 
 
 def raw_frame(spark: SparkSession, rows: list[dict[str, Any]]) -> DataFrame:
-    names = [*INTERACTIONS.columns, "source_file", "row_error", "file_error"]
+    names = [*INTERACTIONS.columns, "source_file", "row_error", "file_error", "file_rule"]
     full = [tuple(row.get(name) for name in names) for row in rows]
     return spark.createDataFrame(full, INTERACTIONS.spark_schema)
 
@@ -46,7 +46,7 @@ def settle_all(raw: DataFrame) -> DataFrame:
     return settle(rows.where(f"NOT {is_return}"), rows.where(is_return), partitions=2, seed=1)
 
 
-def parquet(rows: list[dict[str, Any]] | pa.Table) -> bytes:
+def parquet(rows: list[dict[str, Any]] | pa.Table, **options: Any) -> bytes:
     names = (
         list(dict.fromkeys(name for row in rows for name in row)) if isinstance(rows, list) else []
     )
@@ -56,7 +56,7 @@ def parquet(rows: list[dict[str, Any]] | pa.Table) -> bytes:
         else pa.table({n: [r.get(n) for r in rows] for n in names})
     )
     buffer = io.BytesIO()
-    pq.write_table(table, buffer)
+    pq.write_table(table, buffer, **options)
     return buffer.getvalue()
 
 
@@ -88,6 +88,7 @@ def run_job(spark, source: Folder, runs: Folder, config, *, seed: int = 1):
             pa.BufferReader(runs.read(f"{attempt.run.run_id}/{output.path}"))
         )
         for output in attempt.outputs
+        if output.name.endswith(".parquet")
     }
     return metrics, tables, attempt
 

@@ -8,8 +8,17 @@ import pytest
 
 from pipelines.errors import UsageError
 from pipelines.preprocess.config import PreprocessConfig
-from pipelines.preprocess.quality import check_drop_rules, judge
-from pipelines.preprocess.rules import QUARANTINE_RULES
+from pipelines.preprocess.quality import (
+    after,
+    check_drop_rules,
+    is_item_id,
+    judge,
+    observe_rows,
+    quarantined,
+    read_counts,
+    valid,
+)
+from pipelines.preprocess.rules import FILE_RULES, QUARANTINE_RULES
 from tests.pipelines.preprocess.support import AS_OF, at, event, raw_frame
 
 LAST_MOMENT = datetime(2024, 3, 31, 23, 59, 59, 999_999, tzinfo=UTC)
@@ -22,14 +31,23 @@ GOOD = [
     event("u", "i", at(), event_type="return", quantity=-2.0),
     event("u", "i", at(), event_type="view", quantity=0.0),
     event("u", "i", at(), event_type="rating", rating=1.0),
+    event("naïve 日本", "i-1/2 (x) 🛒", at(), quantity=1e300, price=1e300, rating=-5.0),
 ]
+
+NAN, INF = float("nan"), float("inf")
 
 DIRT = {
     "row_unreadable": [event(None, None, None, row_error="not a JSON object: x")],
-    "user_id_missing": [event(None, "i", at()), event(" ", "i", at())],
+    "user_id_missing": [
+        event(None, "i", at()),
+        event(" ", "i", at()),
+        event("\t\u3000\x85 ", "i", at()),
+    ],
     "item_id_missing": [event("u", None, at()), event("u", "", at())],
     "user_id_too_long": [event("u" * 256, "i", at())],
     "item_id_too_long": [event("u", "ü" * 256, at())],
+    "user_id_unprintable": [event("u\t", "i", at()), event("\x00", "i", at())],
+    "item_id_unprintable": [event("u", "i\nj", at()), event("u", "i\x9f", at())],
     "event_type_unknown": [event("u", "i", at(), event_type="buy")],
     "event_time_missing": [event("u", "i", None)],
     "event_time_before_2000": [event("u", "i", datetime(1999, 12, 31, 23, 59, 59, tzinfo=UTC))],
@@ -38,7 +56,14 @@ DIRT = {
         event("u", "i", at(), quantity=0.0),
         event("u", "i", at(), quantity=-1.0),
     ],
+    "quantity_not_finite": [
+        event("u", "i", at(), quantity=NAN),
+        event("u", "i", at(), quantity=-INF),
+        event("u", "i", at(), event_type="return", quantity=INF),
+    ],
     "price_negative": [event("u", "i", at(), price=-0.01)],
+    "price_not_finite": [event("u", "i", at(), price=value) for value in (NAN, INF, -INF)],
+    "rating_not_finite": [event("u", "i", at(), rating=value) for value in (NAN, INF, -INF)],
 }
 
 
@@ -58,6 +83,58 @@ def test_every_rule_finds_its_own_dirt(spark):
     planted = [(rule, row) for rule, rows in DIRT.items() for row in rows]
     frame = raw_frame(spark, [row for _, row in planted])
     assert marks(frame) == [(None, [rule]) for rule, _ in planted]
+
+
+def test_without_a_last_day_events_may_be_of_any(spark):
+    late = DIRT["event_time_after_as_of"]
+    judged = judge(raw_frame(spark, [*late, *DIRT["event_time_missing"]]), None, {})
+    marked = judged.select("reasons", after(AS_OF)).collect()
+    assert [tuple(row) for row in marked] == [([], True), (["event_time_missing"], None)]
+    last = raw_frame(spark, [event("u", "i", LAST_MOMENT)])
+    assert [row[0] for row in last.select(after(AS_OF)).collect()] == [False]
+
+
+def test_a_file_has_its_rule_and_no_other(spark):
+    [row] = quarantined(
+        judge(
+            raw_frame(
+                spark,
+                [event(None, None, None, file_rule="file_empty", file_error="it holds nothing")],
+            ),
+            AS_OF,
+            {"everything": "true"},
+        )
+    ).collect()
+    assert (row.reasons, row.detail) == (["file_empty"], "it holds nothing")
+
+
+def test_every_row_is_counted_once(spark):
+    rows = [row for rows in DIRT.values() for row in rows]
+    bad = [
+        event(None, None, None, source_file=f"{rule}.csv", file_rule=rule, file_error="why")
+        for rule in FILE_RULES
+    ]
+    dropped = [event("u", "POST", at(), price=-1.0)] * 2
+    drop = {"postage": "item_id = 'POST'"}
+    frame = raw_frame(spark, [*GOOD, *rows, *bad, *dropped])
+    observed, observation = observe_rows(judge(frame, AS_OF, drop), drop)
+    assert valid(observed).count() == len(GOOD)
+    counts = read_counts(observation)
+    assert counts.quarantined == {rule: len(rows) for rule, rows in DIRT.items()}
+    assert counts.dropped == {"postage": 2}
+    assert counts.read == len(GOOD) + len(rows) + len(dropped)
+    assert counts.file_rules == {f"{rule}.csv": rule for rule in FILE_RULES}
+    assert counts.bad_files == {f"{rule}.csv": "why" for rule in FILE_RULES}
+
+
+def test_the_items_of_a_catalogue_keep_the_same_rules(spark):
+    ids = ["i", "ü" * 255, None, " \t", "i" * 256, "i\n"]
+    frame = spark.createDataFrame([(value,) for value in ids], "item_id string")
+    assert [row[0] for row in frame.select(is_item_id("item_id")).collect()] == [
+        True,
+        True,
+        *[False] * 4,
+    ]
 
 
 def test_a_row_carries_every_rule_it_breaks_in_order(spark):
@@ -112,7 +189,9 @@ def test_a_bad_drop_rule_is_refused_before_anything_is_read(spark, expression, c
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("name", ["Postage", "duplicate", "user_id_missing", ""])
+@pytest.mark.parametrize(
+    "name", ["Postage", "duplicate", "bot", "user_id_missing", "file_empty", ""]
+)
 def test_a_drop_rule_needs_a_name_of_its_own(name):
     with pytest.raises(ValueError, match="drop"):
         PreprocessConfig(drop={name: "true"})

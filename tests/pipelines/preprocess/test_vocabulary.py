@@ -89,31 +89,27 @@ def test_live_items_without_interactions_come_last_and_leave_the_others_their_id
 
 def test_items_outside_the_vocabulary_leave_histories_and_their_labels_are_counted(spark):
     rows = [
-        ("u", "new", "view", 0, 2, None, True),
-        ("u", "a", "purchase", 5, 1, "test", True),
-        ("u", "new", "purchase", 9, 0, "test", True),
-        ("v", "a", "save", 0, 2, None, True),
-        ("v", "a", "purchase", 5, 1, "test", True),
-        ("v", "b", "purchase", 9, 0, "test", False),
+        ("u", "new", "view", 0, 2, None, False, False, True),
+        ("u", "a", "purchase", 5, 1, "test", False, False, True),
+        ("u", "new", "purchase", 9, 0, "test", False, False, True),
+        ("v", "a", "save", 0, 2, None, False, False, True),
+        ("v", "a", "purchase", 5, 1, "test", False, False, True),
+        ("v", "b", "purchase", 9, 0, "test", False, False, False),
     ]
     assigned = spark.createDataFrame(
         rows,
         "user_id string, item_id string, event_type string, seconds long, newer int, label string, "
-        "in_test boolean",
+        "in_train boolean, in_validation boolean, in_test boolean",
     )
     items = spark.createDataFrame(
         pa.table({"item_id": ["a", "b"], "item": pa.array([0, 1], pa.int32())})
     )
-    found = {row.user_id: row.asDict() for row in histories(assigned, items, "test").collect()}
+    found = {row.user_id: row for row in histories(assigned, items).collect()}
     # u's first event is gone, so that its label has no history left.
-    assert found["u"] == {
-        "user_id": "u",
-        "items": [0],
-        "times": [5],
-        "is_label": [False],
-        "events": [EVENT_TYPES.index("purchase")],
-        "unseen_labels": 1,
-        "lonely_labels": 1,
-    }
-    assert (found["v"]["items"], found["v"]["is_label"]) == ([0, 0], [False, True])
-    assert found["v"]["events"] == [EVENT_TYPES.index("save"), EVENT_TYPES.index("purchase")]
+    assert found["u"].test is None
+    assert (found["u"].test_unseen, found["u"].test_lonely) == (1, 1)
+    assert found["v"].train is None
+    row = found["v"].test
+    assert (row.split, row.user_id, row.times) == ("test", "v", [0, 5])
+    assert (row.items, row.is_label) == ([0, 0], [False, True])
+    assert row.events == [EVENT_TYPES.index("save"), EVENT_TYPES.index("purchase")]
