@@ -25,6 +25,7 @@ app = typer.Typer(
 _VERBS = (
     "demo",
     "run",
+    "backfill",
     "stage",
     "importing",
     "synthesise",

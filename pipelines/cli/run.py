@@ -28,17 +28,13 @@ def run_flow(
     source: str, as_of: datetime, *, profile: str, settings: list[str] | None, runs: str | None
 ) -> str:
     """Run the flow in this process, with a Prefect server of its own where none is configured."""
-    from pipelines.flows.server import ensure_prefect_server  # noqa: PLC0415
-    from pipelines.settings import Environment  # noqa: PLC0415
     from pipelines.start import runs_url, start_run  # noqa: PLC0415
 
     runs = runs or runs_url(source)
     # Once before the flow does it, so that a mistake is told before a server has started.
     start_run(source=source, as_of=as_of.date(), profile=profile, overrides=settings, runs=runs)
-    prepare_prefect()
-    with console.status("starting"):
-        ensure_prefect_server(Environment().hyperrec_home.resolve() / "logs" / "prefect.log")
-        from pipelines.flows.retrain import retrain  # noqa: PLC0415  seconds to import
+    prepare_flows()
+    from pipelines.flows.retrain import retrain  # noqa: PLC0415  seconds to import
 
     return retrain(
         source=source,
@@ -47,6 +43,16 @@ def run_flow(
         overrides=settings,
         runs=runs,
     )
+
+
+def prepare_flows() -> None:
+    """Make flows run in this process, with a Prefect server where none is configured."""
+    from pipelines.flows.server import ensure_prefect_server  # noqa: PLC0415
+    from pipelines.settings import Environment  # noqa: PLC0415
+
+    prepare_prefect()
+    with console.status("starting"):
+        ensure_prefect_server(Environment().hyperrec_home.resolve() / "logs" / "prefect.log")
 
 
 def prepare_prefect() -> None:

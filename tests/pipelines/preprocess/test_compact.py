@@ -98,7 +98,9 @@ def test_a_file_that_comes_late_or_again_makes_its_day_be_read_again(night, shop
     shop.write(
         f"interactions/dt=2024-03-{day}/b.parquet", parquet([event("new", "i1", at(day=day))])
     )
-    shop.write(f"interactions/dt=2024-03-{day - 1:02d}/a.parquet", parquet(rows_of_day(day - 1)[:-2]))
+    shop.write(
+        f"interactions/dt=2024-03-{day - 1:02d}/a.parquet", parquet(rows_of_day(day - 1)[:-2])
+    )
     spoil(shop, [n for n in range(1, LAST.day + 1) if n not in {day, day - 1}])
     second, _ = night(runs, LAST)
     assert second["rows_read"] == first["rows_read"] + 1 - 2

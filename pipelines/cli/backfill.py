@@ -1,0 +1,74 @@
+"""`hyperrec backfill`: many nights, in order, as a Prefect flow in this process."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from pipelines.cli import options
+from pipelines.cli.app import app
+from pipelines.cli.run import prepare_flows
+from pipelines.cli.show import console
+from pipelines.errors import UsageError
+from pipelines.runs import STAGES
+
+_Day = Annotated[
+    datetime,
+    typer.Option(formats=["%Y-%m-%d"], help="a night's last day whose interactions count (UTC)"),
+]
+
+
+@app.command()
+def backfill(
+    source: options.Input,
+    first: _Day,
+    last: _Day,
+    until: Annotated[str, typer.Option(help=f"last stage of a night: {', '.join(STAGES)}")] = (
+        "evaluate"
+    ),
+    warm: Annotated[
+        bool, typer.Option("--warm", help="train each night from the points of the one before")
+    ] = False,
+    profile: options.ProfileName = "default",
+    settings: options.Settings = None,
+    runs: options.Runs = None,
+) -> None:
+    """Do the nights of a range of dates, in order; the same command again goes on.
+
+    Nothing is published unless `--until export` is given.
+    """
+    from pipelines.start import open_run, runs_url, start_run  # noqa: PLC0415
+
+    if until not in STAGES:
+        raise UsageError(f"There is no stage {until}: give one of {', '.join(STAGES)}.")
+    runs = runs or runs_url(source)
+    # Once before the flow does it, so that a mistake is told before a server has started.
+    start_run(source=source, as_of=first.date(), profile=profile, overrides=settings, runs=runs)
+    prepare_flows()
+    from pipelines.flows.backfill import backfill as flow  # noqa: PLC0415  seconds to import
+
+    run_ids = flow(
+        source=source,
+        first=first.date(),
+        last=last.date(),
+        until=until,
+        warm=warm,
+        profile=profile,
+        overrides=settings,
+        runs=runs,
+    )
+    table = Table("night", "run", "interactions", "HR@10", "NDCG@10", "gates")
+    for run_id in run_ids:
+        run = open_run(run_id, runs)
+        interactions = run.require("preprocess").metrics["interactions"]
+        judged = run.manifest("evaluate")
+        cells = ["-", "-", "-"]
+        if judged is not None:
+            model = judged.metrics["results"]["model"]
+            passed = "passed" if judged.metrics["passed"] else "refused"
+            cells = [f"{model['hr_at_10']:.4f}", f"{model['ndcg_at_10']:.4f}", passed]
+        table.add_row(run_id[:10], run_id, f"{interactions:,}", *cells)
+    console.print(table)
