@@ -12,6 +12,8 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
+import pytest
+
 EXTERNAL = os.environ.get("COSMOS_ENDPOINT")
 
 WITNESS = Path(__file__).resolve().parents[1] / "witness"
@@ -96,5 +98,8 @@ def witness_is_installed() -> bool:
 def chosen() -> list[str]:
     """The targets of this run: one that COSMOS_ENDPOINT names, or those that run here."""
     if EXTERNAL:
-        return [os.environ.get("COSMOS_TARGET", "account")]
+        name = os.environ.get("COSMOS_TARGET", "account")
+        if name not in TARGETS:
+            raise pytest.UsageError(f"COSMOS_TARGET is {name!r}; give one of {', '.join(TARGETS)}.")
+        return [name]
     return ["local", "witness"] if witness_is_installed() else ["local"]
