@@ -8,13 +8,14 @@ everything else signs in with `DefaultAzureCredential` unless the environment ho
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr, ValidationError
+from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from infra.local import published_keys, services
@@ -45,6 +46,26 @@ class Environment(BaseSettings):
         allow_inf_nan=False,
         description="how long a store may be away before a run fails",
     )
+    hyperrec_spark: str = Field(
+        default="local",
+        description="where the preprocess stage runs: here, in a child, or a cluster's address",
+    )
+    hyperrec_spark_memory: str | None = Field(
+        default=None,
+        pattern=r"^[1-9][0-9]*[mgMG]$",
+        description="heap of each of Spark's JVMs, such as 4g",
+    )
+
+    @field_validator("hyperrec_spark")
+    @classmethod
+    def _is_a_place(cls, value: str) -> str:
+        if re.fullmatch(r"local|submit|(spark|k8s|sc)://.+", value) is None:
+            # The value is not repeated: an address of Spark Connect may hold a token.
+            raise UsageError(
+                "HYPERREC_SPARK is neither local nor submit nor the address of a cluster: give one "
+                "such as spark://HOST:7077, k8s://https://HOST:443 or sc://HOST:15002."
+            )
+        return value
 
     def __init__(self) -> None:
         try:

@@ -92,6 +92,9 @@ class Catalogue(Protocol):
     def get(self, item_ids: Sequence[str]) -> Plan[dict[str, Item]]:
         """Those of the items that the version holds, by id, in the order given."""
 
+    def history_vectors(self, item_ids: Sequence[str]) -> Plan[dict[str, NDArray[np.float32]]]:
+        """As `get`, of each item the vector by which it counts in a history, float32 [d+1]."""
+
     def nearest(
         self,
         point: NDArray[np.float32] | None,
@@ -190,20 +193,18 @@ def _point(
     """The user point of the newest known items, as many as the model looks at."""
     model = catalogue.version.model
     most = userpoint.most_items(model) or len(history)
-    vectors: list[NDArray[np.float32]] = []
+    known: dict[str, NDArray[np.float32]] = {}
     places: list[int] = []
     for part in _chunks(range(len(history))[::-1], most):
-        items = yield from catalogue.get(list(dict.fromkeys(history[n] for n in part)))
-        known = [n for n in part if history[n] in items][: most - len(places)]
-        places += known
-        for item in (items[history[n]] for n in known):
-            vectors.append(item.vector if item.context is None else item.context)
+        known |= yield from catalogue.history_vectors(list(dict.fromkeys(history[n] for n in part)))
+        places += [n for n in part if history[n] in known][: most - len(places)]
         if len(places) == most:
             break
     if not places:
         return None
+    vectors = np.stack([known[history[n]] for n in places])
     kinds = None if events is None else [events[n] for n in places]
-    return userpoint.user_point(model, np.stack(vectors), kinds)
+    return userpoint.user_point(model, vectors, kinds)
 
 
 def _check_k(k: int) -> None:

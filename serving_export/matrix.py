@@ -10,6 +10,7 @@ Rows are in the order of item ids, which therefore settles ties (see `ranking.py
 from __future__ import annotations
 
 import sys
+from array import array
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -97,6 +98,12 @@ class Matrix:
         """Those of the items that the version holds, by id, in the order given."""
         yield from ()  # everything is here
         return {item_id: self._item(self.rows[item_id]) for item_id in item_ids if item_id in self}
+
+    def history_vectors(self, item_ids: Sequence[str]) -> Plan[dict[str, NDArray[np.float32]]]:
+        """As `get`, of each item the vector by which it counts in a history."""
+        yield from ()
+        table = self.vectors if self.contexts is None else self.contexts
+        return {item_id: table[self.rows[item_id]] for item_id in item_ids if item_id in self}
 
     def nearest(
         self,
@@ -186,18 +193,19 @@ class MatrixBuilder:
     def __init__(self, version: Published) -> None:
         self.version = version
         self._fault = ""
-        self._ids: list[str] = []
+        self._codes: list[int] = []
         self._vectors: list[NDArray[np.float32]] = []
         self._contexts: list[NDArray[np.float32]] = []
         self._counts: list[int] = []
         self._live: list[bool] = []
         self._paths: list[tuple[str, ...]] = []
         self._titles: list[str | None] = []
-        # Each distinct id and path is held once.
+        # Each distinct id and path is held once, whatever lists it is in.
         self._names: dict[str, int] = {}
         self._known_paths: dict[tuple[str, ...], tuple[str, ...]] = {}
-        self._near: list[NDArray[np.int32]] = []
-        self._near_scores: list[NDArray[np.float64]] = []
+        self._lengths: list[int] = []
+        self._near = array("i")
+        self._near_scores = array("d")
 
     def add(self, documents: Sequence[Json]) -> None:
         """Take the documents of a page; `finish` tells of one that cannot be read."""
@@ -220,21 +228,20 @@ class MatrixBuilder:
         """
         if self._fault:
             raise self._not_whole(self._fault)
-        count = len(self._ids)
-        if count != self.version.items or len(set(self._ids)) != count:
+        count = len(self._codes)
+        if count != self.version.items or len(set(self._codes)) != count:
             raise self._not_whole(f"has {count:,} documents of {self.version.items:,}")
-        order = sorted(range(count), key=self._ids.__getitem__)
+        names = list(self._names)
         try:
+            order = sorted(range(count), key=lambda n: names[self._codes[n]])
+            item_ids = [names[self._codes[n]] for n in order]
             vectors = np.concatenate(self._vectors)[order]
             contexts = np.concatenate(self._contexts)[order] if self._contexts else None
-            self._check(order, vectors, contexts)
-        except ValueError as error:
-            raise self._not_whole(f"mixes vectors of different models ({error})") from error
+            self._check(item_ids, vectors, contexts)
         except VerificationError:
             raise
-        except ExportError as error:
-            raise self._not_whole(f"has a document that cannot be read ({error})") from error
-        item_ids = [self._ids[n] for n in order]
+        except (ExportError, TypeError, ValueError) as error:
+            raise self._not_whole(f"has documents that do not fit ({error})") from error
         counts = np.array([self._counts[n] for n in order], dtype=np.int64)
         paths = [self._paths[n] for n in order]
         return Matrix(
@@ -250,44 +257,46 @@ class MatrixBuilder:
             paths=paths,
             members=_members(paths),
             titles=[self._titles[n] for n in order],
-            _similar=self._lists(order),
+            _similar=self._lists(names, order),
         )
 
     def _add(self, document: Json) -> None:
-        item_id = sys.intern(document["item_id"])
         names = self._names
-        names.setdefault(item_id, len(names))
-        self._ids.append(item_id)
+        self._codes.append(names.setdefault(document["item_id"], len(names)))
         self._counts.append(int(document["count"]))
         self._live.append(bool(document["is_live"]))
         path = tuple(document["category"])
         self._paths.append(self._known_paths.setdefault(path, path))
         self._titles.append(document.get("title"))
         similar = document.get("similar", ())
-        near = [names.setdefault(sys.intern(each["item_id"]), len(names)) for each in similar]
-        self._near.append(np.array(near, dtype=np.int32))
-        self._near_scores.append(np.array([each["score"] for each in similar], dtype=np.float64))
+        self._lengths.append(len(similar))
+        self._near.extend([names.setdefault(each["item_id"], len(names)) for each in similar])
+        self._near_scores.extend([each["score"] for each in similar])
 
-    def _lists(self, order: Sequence[int]) -> _SimilarLists:
-        near = [self._near[n] for n in order]
+    def _lists(self, names: Sequence[str], order: Sequence[int]) -> _SimilarLists:
+        """The lists in the order of rows."""
+        length = np.array(self._lengths, dtype=np.int64)
+        start, length = (np.cumsum(length) - length)[order], length[order]
+        starts = np.cumsum([0, *length.tolist()], dtype=np.int64)
+        place = np.arange(starts[-1]) + np.repeat(start - starts[:-1], length)
         return _SimilarLists(
-            starts=np.cumsum([0, *map(len, near)], dtype=np.int64),
-            names=list(self._names),
-            near=np.concatenate(near),
-            scores=np.concatenate([self._near_scores[n] for n in order]),
+            starts=starts,
+            names=names,
+            near=np.array(self._near, dtype=np.int32)[place],
+            scores=np.array(self._near_scores, dtype=np.float64)[place],
         )
 
     def _check(
         self,
-        order: Sequence[int],
+        item_ids: Sequence[str],
         vectors: NDArray[np.float32],
         contexts: NDArray[np.float32] | None,
     ) -> None:
         if contexts is not None and contexts.shape != vectors.shape:
             raise self._not_whole("has contexts for some of its items alone")
         found = checksum(
-            Item(self._ids[n], vectors[row], None if contexts is None else contexts[row], 0)
-            for row, n in enumerate(order)
+            Item(item_id, vectors[row], None if contexts is None else contexts[row], 0)
+            for row, item_id in enumerate(item_ids)
         )
         if found != self.version.checksum:
             raise self._not_whole("has other vectors than were published")

@@ -88,6 +88,14 @@ class Stored:
             self.doubtful = True
         return {item_id: items[item_id] for item_id in item_ids if item_id in items}
 
+    def history_vectors(self, item_ids: Sequence[str]) -> Plan[dict[str, NDArray[np.float32]]]:
+        """As `get`, of each item the vector by which it counts in a history."""
+        items = yield from self.get(item_ids)
+        return {
+            item_id: item.vector if item.context is None else item.context
+            for item_id, item in items.items()
+        }
+
     def nearest(
         self,
         point: NDArray[np.float32] | None,

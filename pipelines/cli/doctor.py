@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
+import socket
 import subprocess
 import sys
 from dataclasses import dataclass
 from typing import Literal
+from urllib.parse import urlsplit
 
 import typer
 from rich.markup import escape
@@ -18,6 +21,9 @@ from pipelines.cli.show import console
 from pipelines.errors import PipelineError
 
 State = Literal["ok", "missing", "note"]
+
+# What the addresses of clusters mean when they name no port.
+_PORTS = {"spark": 7077, "k8s": 443, "sc": 15002}
 
 
 @dataclass(frozen=True)
@@ -33,7 +39,7 @@ class Finding:
 @app.command()
 def doctor() -> None:
     """Say what is missing or wrong on this machine (exit code 1 when something needed is)."""
-    looks = (_python, _java, _node, _gpu, _memory, _ports, _services, _cosmos, _blobs)
+    looks = (_python, _java, _spark, _node, _gpu, _memory, _ports, _services, _cosmos, _blobs)
     findings = [look() for look in looks]
     table = Table("", "", "found", "what to do")
     marks = {"ok": "ok", "missing": "[bold]MISSING[/bold]", "note": "note"}
@@ -54,13 +60,38 @@ def _python() -> Finding:
 
 
 def _java() -> Finding:
-    from pipelines.preprocess.session import require_java  # noqa: PLC0415
+    from pipelines.preprocess.java import require_java  # noqa: PLC0415
+    from pipelines.settings import Environment  # noqa: PLC0415
 
     try:
         found = require_java()
     except PipelineError as error:
-        return Finding("Java", "missing", "none that Spark can use", str(error))
+        needed = not Environment().hyperrec_spark.startswith("sc://")
+        state: State = "missing" if needed else "note"
+        return Finding("Java", state, "none that Spark can use", str(error))
     return Finding("Java", "ok", found)
+
+
+def _spark() -> Finding:
+    from pipelines.settings import Environment  # noqa: PLC0415
+
+    env = Environment()
+    scheme, _, address = env.hyperrec_spark.partition("://")
+    if not address:
+        where = {"local": "in this process", "submit": "in a spark-submit child"}[scheme]
+        heap = env.hyperrec_spark_memory or "half of the memory, at most 4 GB"
+        return Finding("Spark", "ok", f"{where}; heap {heap}")
+    # The first of several masters; after a semicolon Spark Connect's address may hold a token.
+    first = re.split("[;,]", address.rpartition("//")[2])[0]
+    parts = urlsplit(f"//{first}")
+    at = f"{scheme}://{parts.netloc}"
+    try:
+        port = parts.port or _PORTS[scheme]
+        socket.create_connection((parts.hostname or "", port), timeout=3).close()
+    except (OSError, ValueError) as error:
+        advice = "start it there, or set HYPERREC_SPARK to where it runs"
+        return Finding("Spark", "missing", f"{at} cannot be reached: {error}", advice)
+    return Finding("Spark", "ok", f"{at} can be reached")
 
 
 def _node() -> Finding:

@@ -1,16 +1,16 @@
-"""The Spark session, and Spark's failures as one sentence."""
+"""The Spark session, wherever `HYPERREC_SPARK` has it run, and Spark's failures as one sentence.
+
+The result of a job does not depend on the place, so the place is no part of a profile or a run.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import re
-import shutil
-import subprocess
 import sys
-import tempfile
-from collections.abc import Callable, Iterator
-from pathlib import Path
+import warnings
+from collections.abc import Iterator
 
 from py4j.protocol import Py4JError, Py4JJavaError
 from pyspark import SparkContext
@@ -18,36 +18,46 @@ from pyspark.errors import PySparkException, PySparkRuntimeError
 from pyspark.sql import SparkSession
 
 from pipelines import errors
-from pipelines.errors import PipelineError, UsageError
-from pipelines.settings import pin_local_services
+from pipelines.errors import PipelineError
+from pipelines.preprocess.java import require_java, stderr_of_the_jvm
+from pipelines.settings import Environment, patience_seconds, pin_local_services
 
-_OLDEST_JAVA = 17
-_INSTALL_JAVA = (
-    f"install Java {_OLDEST_JAVA} or newer (Debian: apt install openjdk-17-jre-headless) or point "
-    "JAVA_HOME at one."
-)
+# spark-submit, and platforms that start Python themselves, hand their JVM over by this variable.
+_GIVEN_JVM = "PYSPARK_GATEWAY_PORT"
 
 
 def spark_session() -> SparkSession:
-    """The running Spark session, or a new one on all cores of this machine.
+    """The running Spark session, or a new one where `HYPERREC_SPARK` says.
 
-    The JVM ends with this process, also when this process is killed. Python workers inherit this
-    process's environment as it is now, and with it the way to the blob account.
+    A JVM that this process starts ends with it, also when it is killed. Python workers of this
+    machine inherit this process's environment as it is now, and with it the way to the blob
+    account; those of a cluster sign in from their own environment.
 
     Raises:
         UsageError: there is no Java, or one too old for Spark.
+        PipelineError: Spark does not start, or the cluster does not answer.
     """
     pin_local_services()
     if _is_running():
         running = SparkSession.builder.getOrCreate()
         _tell_workers(running)
         return running
+    place = Environment().hyperrec_spark
+    if place.startswith("sc://"):
+        return _connect(place)
     require_java()
-    os.environ["PYSPARK_PYTHON"] = sys.executable
-    builder = SparkSession.builder.appName("hyperrec").master("local[*]")
-    for name, value in _settings().items():
+    builder = SparkSession.builder.appName("hyperrec")
+    if _GIVEN_JVM in os.environ:
+        # Whoever started it has chosen the master, the memory and the addresses.
+        settings = _sql_settings()
+    else:
+        # On a cluster Python may lie elsewhere than here.
+        if not is_cluster(place) or "PYSPARK_PYTHON" not in os.environ:
+            os.environ["PYSPARK_PYTHON"] = sys.executable
+        settings = session_settings(place)
+    for name, value in settings.items():
         builder = builder.config(name, value)
-    with _stderr_of_the_jvm() as said:
+    with stderr_of_the_jvm() as said:
         try:
             session = builder.getOrCreate()
         except (PySparkRuntimeError, Py4JError, OSError) as error:
@@ -55,6 +65,8 @@ def spark_session() -> SparkSession:
                 f"Spark did not start ({said() or error}): run `hyperrec doctor`."
             ) from error
     session.sparkContext.setLogLevel("OFF")
+    # When the JVM dies, the thread that takes its counters would print a traceback.
+    session.sparkContext._accumulatorServer.handle_error = _nothing  # type: ignore[assignment]
     _tell_workers(session)
     return session
 
@@ -67,6 +79,7 @@ def session() -> Iterator[SparkSession]:
 
     Raises:
         UsageError: there is no Java, or one too old for Spark.
+        PipelineError: Spark does not start, or the cluster does not answer.
     """
     borrowed = _is_running()
     spark = spark_session()
@@ -74,7 +87,16 @@ def session() -> Iterator[SparkSession]:
         yield spark
     finally:
         if not borrowed:
-            _end(spark)
+            (_end if _is_running() else _disconnect)(spark)
+
+
+def _nothing(*_: object) -> None:
+    pass
+
+
+def is_cluster(place: str) -> bool:
+    """Whether a value of `HYPERREC_SPARK` is the address of a Spark master."""
+    return "://" in place and not place.startswith("sc://")
 
 
 def _is_running() -> bool:
@@ -86,7 +108,8 @@ def _end(spark: SparkSession) -> None:
     gateway = SparkContext._gateway
     with contextlib.suppress(Py4JError, OSError):
         spark.stop()
-    if gateway is not None:
+    # A JVM that was given ends by itself, after this process.
+    if gateway is not None and gateway.proc is not None:
         with contextlib.suppress(Py4JError, OSError):
             gateway.shutdown()
         # The JVM ends when its standard input does.
@@ -97,6 +120,36 @@ def _end(spark: SparkSession) -> None:
     SparkSession._instantiatedSession = SparkSession._activeSession = None
 
 
+def _connect(address: str) -> SparkSession:
+    """A session of a Spark Connect server; what runs there, and with what memory, is its own."""
+    from pyspark.sql.connect.client.retries import DefaultPolicy  # noqa: PLC0415  imports gRPC
+
+    # Warnings that would stand beside our lines: the vocabulary is numbered in one partition.
+    for text in (r"\[RETRIES_EXCEEDED\]", "WARN WindowExpression"):
+        warnings.filterwarnings("ignore", message=text)
+    # Without options nothing is sent yet, and the client would be patient for ten minutes.
+    spark = SparkSession.builder.remote(address).create()
+    patience = DefaultPolicy(max_retries=3 + round(patience_seconds()), max_backoff=1000)
+    spark.client.set_retry_policies([patience])
+    try:
+        for name, value in _sql_settings().items():
+            spark.conf.set(name, value)
+    except PySparkException as error:
+        _disconnect(spark)
+        # The address may hold a token after its semicolon.
+        raise PipelineError(
+            f"Spark Connect at {address.partition(';')[0]} did not answer ({_summary(str(error))}):"
+            " see that its server runs, or set HYPERREC_SPARK to another place."
+        ) from error
+    return spark
+
+
+def _disconnect(spark: SparkSession) -> None:
+    # The server forgets a session that nobody releases.
+    spark.client.set_retry_policies([])
+    spark.stop()
+
+
 def _tell_workers(spark: SparkSession) -> None:
     """Give workers this process's addresses, which may be newer than their session; no keys."""
     for name in ("HYPERREC_HOME", "HYPERREC_PATIENCE_SECONDS", "AZURE_STORAGE_ACCOUNT_URL"):
@@ -104,14 +157,33 @@ def _tell_workers(spark: SparkSession) -> None:
         spark.sparkContext.environment[name] = os.environ.get(name, "")
 
 
+def session_settings(place: str) -> dict[str, str]:
+    """Spark's settings for a new session.
+
+    Args:
+        place: a value of `HYPERREC_SPARK`, but not of Spark Connect, whose server has its own.
+    """
+    if is_cluster(place):
+        where = {"spark.master": place}
+        if (memory := Environment().hyperrec_spark_memory) is not None:
+            where["spark.executor.memory"] = memory
+    else:
+        where = {
+            # A task is tried twice: its Python worker may have been killed.
+            "spark.master": "local[*,2]",
+            "spark.driver.host": "127.0.0.1",
+            "spark.driver.bindAddress": "127.0.0.1",
+        }
+    return where | _settings()
+
+
 def _settings() -> dict[str, str]:
     return {
-        "spark.driver.memory": f"{_driver_memory_megabytes()}m",
+        "spark.driver.memory": _driver_memory(),
         # A cold JVM is most of a small night: C1 alone takes 45 s of CPU for half a million rows
         # where C2 takes 62.
         "spark.driver.extraJavaOptions": "-XX:TieredStopAtLevel=1 -Duser.timezone=UTC",
-        "spark.driver.host": "127.0.0.1",
-        "spark.driver.bindAddress": "127.0.0.1",
+        "spark.executor.extraJavaOptions": "-XX:TieredStopAtLevel=1 -Duser.timezone=UTC",
         "spark.ui.enabled": "false",
         "spark.ui.showConsoleProgress": "false",
         "spark.executorEnv.TZ": "UTC",
@@ -125,57 +197,20 @@ def _settings() -> dict[str, str]:
     }
 
 
-def _driver_memory_megabytes() -> int:
-    """Half of the machine's memory, between 1 and 4 GB: training runs in the same process."""
+def _sql_settings() -> dict[str, str]:
+    """What a session that somebody else has started lets one set."""
+    return {name: value for name, value in _settings().items() if name.startswith("spark.sql.")}
+
+
+def _driver_memory() -> str:
+    """Unless it is set, half of the machine's memory, between 1 and 4 GB.
+
+    Training runs in the same process.
+    """
+    if (memory := Environment().hyperrec_spark_memory) is not None:
+        return memory
     total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") >> 20
-    return max(1024, min(4096, total // 2))
-
-
-def require_java() -> str:
-    """See that Spark can start.
-
-    Returns:
-        What Java says of its version.
-
-    Raises:
-        UsageError: there is no Java, or one too old.
-    """
-    home = os.environ.get("JAVA_HOME")
-    java = str(Path(home, "bin", "java")) if home else shutil.which("java")
-    if java is None or not Path(java).exists():
-        where = f"JAVA_HOME is {home}, which has no bin/java" if home else "none is on the PATH"
-        raise UsageError(f"Spark needs Java and {where}: {_INSTALL_JAVA}")
-    answer = subprocess.run([java, "-version"], capture_output=True, text=True, check=False)
-    version = re.search(r'version "(?:1\.)?(\d+)', answer.stderr)
-    if version is None:
-        raise UsageError(f"{java} does not say its version as Java does: {_INSTALL_JAVA}")
-    if int(version[1]) < _OLDEST_JAVA:
-        raise UsageError(f"{java} is Java {version[1]}, too old for Spark: {_INSTALL_JAVA}")
-    return answer.stderr.splitlines()[0]
-
-
-@contextlib.contextmanager
-def _stderr_of_the_jvm() -> Iterator[Callable[[], str]]:
-    """Start a child with its stderr in an unnamed file, away from the command's own output.
-
-    Yields:
-        A function that returns the line that says what went wrong.
-    """
-    with tempfile.TemporaryFile() as log:
-
-        def reason() -> str:
-            log.seek(0)
-            lines = log.read().decode(errors="replace").strip().splitlines()
-            return next((line for line in lines if "rror" in line), lines[-1] if lines else "")
-
-        sys.stderr.flush()
-        ours = os.dup(2)
-        os.dup2(log.fileno(), 2)
-        try:
-            yield reason
-        finally:
-            os.dup2(ours, 2)
-            os.close(ours)
+    return f"{max(1024, min(4096, total // 2))}m"
 
 
 @contextlib.contextmanager
@@ -191,25 +226,29 @@ def spark_failures() -> Iterator[None]:
             f"The Spark job failed: {_summary(str(error))}; give the same command again to resume, "
             "with --debug for the whole report."
         ) from error
-    except (Py4JError, ConnectionError) as error:
+    # EOFError: it ended while it sent rows.
+    except (Py4JError, ConnectionError, EOFError) as error:
         raise PipelineError(
             "Spark's Java process ended in the middle of the job, as it does when memory runs "
-            "out: give the same command again, which resumes."
+            "out: give the same command again, which resumes; HYPERREC_SPARK_MEMORY gives it more."
         ) from error
+
+
+def named_error(name: str, message: str) -> PipelineError:
+    """One of our errors by the name of its class; a plain `PipelineError` for any other name."""
+    kind = getattr(errors, name, PipelineError)
+    found: PipelineError = (kind if issubclass(kind, PipelineError) else PipelineError)(message)
+    return found
 
 
 def _from_worker(report: str) -> PipelineError | None:
     found = re.findall(r"^pipelines\.errors\.(\w+): (.+)$", report, flags=re.MULTILINE)
-    if not found:
-        return None
-    name, message = found[-1]
-    kind = getattr(errors, name, PipelineError)
-    return kind(message) if issubclass(kind, PipelineError) else None
+    return named_error(*found[-1]) if found else None
 
 
 def _summary(report: str) -> str:
     """The innermost cause in a report that says something, without the class that names it."""
     lines = [line.strip() for line in report.splitlines() if line.strip()]
-    named = re.compile(r"(?:Caused by: )?[\w.$]+(?:Error|Exception): (.+)")
-    causes = [found[1] for line in lines if (found := named.match(line))]
+    named = re.compile(r'(?:Caused by: )?[\w.$]+(?:Error|Exception): (.+)|details = "(.+)"')
+    causes = [found[1] or found[2] for line in lines if (found := named.match(line))]
     return (causes[-1:] or lines[:1] or ["no reason given"])[0].rstrip(".")

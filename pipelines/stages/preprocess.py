@@ -1,16 +1,21 @@
-"""Stage 1: raw interactions to labelled histories, in a Spark session of this process."""
+"""Stage 1: raw interactions to labelled histories, by Spark, where `HYPERREC_SPARK` says."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from pipelines.errors import UsageError
 from pipelines.preprocess.job import preprocess
 from pipelines.preprocess.session import session
 from pipelines.preprocess.source import raw_listing
+from pipelines.preprocess.submit import submit
 from pipelines.profile import parse_profile
 from pipelines.runs import Attempt, Manifest, Run, RunRecord
+from pipelines.settings import Environment
 from pipelines.storage import open_storage
+
+_APPLICATION = Path(__file__).with_name("submitted.py")
 
 
 def run_preprocess(run: Run) -> Manifest:
@@ -18,8 +23,12 @@ def run_preprocess(run: Run) -> Manifest:
 
     Raises:
         UsageError: no Java, or the input has changed since the run was made.
-        PipelineError: too much in quarantine, or nothing left after the rules.
+        PipelineError: too much in quarantine, nothing left after the rules, or Spark did not start,
+            failed or was killed.
     """
+    if Environment().hyperrec_spark == "submit" and run.manifest("preprocess") is None:
+        submit(_APPLICATION, [run.run_id, run.storage.url])
+        return run.require("preprocess")
     return run.finish("preprocess", lambda attempt: _work(run.record, attempt))
 
 

@@ -21,6 +21,8 @@ Kind = Literal["Create", "Upsert", "Replace", "Read", "Delete", "Patch"]
 MAX_ITEM_BYTES: Final = 2 * 1024 * 1024
 _MAX_ID_BYTES: Final = 1023
 _MAX_KEY_BYTES: Final = 2048
+_MAX_TTL: Final = 2**31 - 1
+_MAX_NESTING: Final = 128
 
 
 @dataclass(frozen=True)
@@ -146,6 +148,9 @@ def _patch(store: Store, container: Container, operation: Operation) -> Outcome:
     if not isinstance(operation.document, dict):
         raise bad_request("A patch must be a JSON object with operations.")
     document = patch.patched(container, json.loads(item.body), operation.document)
+    text = json.dumps(document, ensure_ascii=False)
+    if len(text.encode("utf-8", "surrogatepass")) > MAX_ITEM_BYTES:
+        raise too_large()
     if extract_key(container, document) != operation.partition or document["id"] != item.id:
         raise bad_request("A patch cannot change the id or the partition key of an item.")
     return _save(store, container, document, item.sequence, 200)
@@ -185,8 +190,11 @@ def _save(
     store: Store, container: Container, document: Json, sequence: int, status: int
 ) -> Outcome:
     ttl = document.get("ttl")
-    if ttl is not None and (type(ttl) is not int or ttl == 0 or ttl < -1):
-        raise bad_request("The ttl of an item must be -1 or a positive number of seconds.")
+    if "ttl" in document and not is_ttl(ttl):
+        raise bad_request(
+            "The ttl of an item must be -1 or a positive whole number of seconds up to 2147483647; "
+            "leave the property out for the container's default."
+        )
     etag = f'"{uuid.uuid4()}"'
     now = int(time.time())
     rid = resource_id(container.rid, sequence, 8)
@@ -201,8 +209,31 @@ def _save(
         body = json.dumps(document, separators=(",", ":"), allow_nan=False)
     except ValueError:
         raise bad_request("The item has a number beyond the range of float64.") from None
+    # A text with few brackets cannot be nested deeply; only the others are walked.
+    if body.count("[") + body.count("{") > _MAX_NESTING and _nesting(document) > _MAX_NESTING:
+        raise bad_request("The item is nested more than 128 levels deep.")
     store.update(sequence, etag, now, ttl, body)
     return Outcome(status, body, etag, charges.write(len(body)))
+
+
+def is_ttl(value: Any) -> bool:
+    """Whether a value may stand as a time to live: -1 for never, or seconds."""
+    return type(value) is int and (value == -1 or 0 < value <= _MAX_TTL)
+
+
+def _nesting(document: Json) -> int:
+    """Objects and arrays inside one another below the item itself."""
+    level: list[Any] = [document]
+    depth = -1
+    while level:
+        depth += 1
+        level = [
+            child
+            for parent in level
+            for child in (parent.values() if isinstance(parent, dict) else parent)
+            if isinstance(child, dict | list)
+        ]
+    return depth
 
 
 def _checked_id(document: Json) -> str:

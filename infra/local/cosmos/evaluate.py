@@ -196,7 +196,10 @@ def equal(left: Any, right: Any) -> Any:
 
 def _equality(left: Evaluator, right: Evaluator, wanted: bool) -> Evaluator:
     def evaluate(item: Json) -> Any:
-        result = equal(left(item), right(item))
+        a = left(item)
+        if not wanted and rank(a) > 4:
+            return UNDEFINED  # two arrays or objects can be equal, and not unequal
+        result = equal(a, right(item))
         return result is wanted if result is not UNDEFINED else UNDEFINED
 
     return evaluate
@@ -267,6 +270,8 @@ def distance_function(expression: syntax.Compound, container: Container) -> tupl
         CosmosError: 400 when the call is wrong or the container has no policy for the path.
     """
     arguments = expression.operands
+    if len(arguments) == 4:
+        raise unsupported("options for one call of VectorDistance")
     if not 2 <= len(arguments) <= 3:
         raise CosmosError(
             400, "VectorDistance takes two vectors and an optional exact-search flag."

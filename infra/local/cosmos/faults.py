@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import math
 import random
+import re
 import time
 from typing import Any, Final
 
@@ -27,6 +28,9 @@ ITEM_OPERATIONS: Final = (
 _KEYS: Final = {
     "operations", "container", "status", "substatus", "retry_after_ms", "delay_ms", "drop",
     "when", "count", "rate", "seed", "skip",
+}  # fmt: skip
+_NUMBERS: Final = {
+    "status", "substatus", "retry_after_ms", "delay_ms", "count", "rate", "seed", "skip",
 }  # fmt: skip
 
 
@@ -41,10 +45,16 @@ class Rule:
         """
         if unknown := sorted(set(settings) - _KEYS):
             raise bad_request(f"Unknown fault key {unknown[0]!r}: use some of {sorted(_KEYS)}.")
+        for key in sorted(_NUMBERS & set(settings)):
+            if type(settings[key]) not in (int, float) or settings[key] < 0:
+                raise bad_request(f"The {key} of a fault rule must be a number from 0.")
         if not {"status", "delay_ms", "drop"} & set(settings):
             raise bad_request("A fault rule needs a status, delay_ms or drop.")
         if not isinstance(settings.get("operations", []), list):
             raise bad_request("The operations of a fault rule must be a list of names.")
+        for name in settings.get("operations", []):
+            if name not in ITEM_OPERATIONS and not re.fullmatch(r"[A-Z]+ \w+", str(name)):
+                raise bad_request(f"No operation has the name {name!r}: see cosmos/faults.py.")
         if settings.get("when", "before") not in ("before", "after"):
             raise bad_request("A fault strikes when: before or after.")
         self.settings = settings
@@ -95,7 +105,7 @@ class Budget:
     """
 
     def __init__(self, ru_per_second: float) -> None:
-        if not ru_per_second > 0:
+        if type(ru_per_second) not in (int, float) or not ru_per_second > 0:
             raise bad_request("ru_per_second must be a positive number.")
         self.rate = ru_per_second
         self._left = ru_per_second
@@ -134,7 +144,10 @@ class Faults:
         """Replaces everything by what an admin call says."""
         if not isinstance(body, dict) or set(body) - {"rules", "ru_per_second"}:
             raise bad_request("Send an object with rules (a list) and ru_per_second.")
-        rules = [Rule(settings) for settings in body.get("rules", [])]
+        sent = body.get("rules", [])
+        if not isinstance(sent, list) or not all(isinstance(each, dict) for each in sent):
+            raise bad_request("The rules of the faults must be a list of objects.")
+        rules = [Rule(settings) for settings in sent]
         units = body.get("ru_per_second")
         self.budget = Budget(units) if units is not None else None
         self.rules = rules

@@ -19,6 +19,7 @@ from infra.local.cosmos.store import Container, Store
 
 _MAX_BATCH: Final = 100
 _CONTINUATION: Final = "x-ms-continuation"
+_BUCKETS: Final = (None, "1", "2", "3", "4", "5")
 _BY_METHOD: Final[dict[str, Kind]] = {
     "GET": "Read", "PUT": "Replace", "DELETE": "Delete", "PATCH": "Patch",
 }  # fmt: skip
@@ -36,6 +37,8 @@ def serve(store: Store, request: Request) -> Answer:
         )
     if request.headers.get("A-IM"):
         raise unsupported("the change feed")
+    if request.headers.get("x-ms-cosmos-throughput-bucket") not in _BUCKETS:
+        raise bad_request("A container has the throughput buckets 1 to 5.")
     for name in ("pre", "post"):
         if request.headers.get(f"x-ms-documentdb-{name}-trigger-include"):
             raise unsupported("triggers")

@@ -41,17 +41,18 @@ def patched(container: Container, document: Json, request: Json) -> Json:
     return document
 
 
-def _apply(document: Json, operation: Json) -> None:
-    kind, path = operation.get("op"), operation.get("path")
-    if not isinstance(path, str) or not path.startswith("/"):
-        raise bad_request("A patch operation needs a path that starts with /.")
-    if path.split("/")[1] in _SYSTEM | {"id"}:
-        raise bad_request(f"A patch cannot change {path}: the property belongs to the system.")
+def _apply(document: Json, operation: Any) -> None:
+    if not isinstance(operation, dict):
+        raise bad_request("A patch operation must be a JSON object with op and path.")
+    kind, path = operation.get("op"), _checked_path(operation.get("path"))
     if kind == "remove":
         _take(document, path)
         return
     if kind == "move":
-        _put(document, path, _take(document, str(operation.get("from"))), "set")
+        source = _checked_path(operation.get("from"))
+        if path.startswith(f"{source}/"):
+            raise bad_request(f"The patch cannot move {source} into itself, to {path}.")
+        _put(document, path, _take(document, source), "set")
         return
     if "value" not in operation:
         raise bad_request(f"The patch operation on {path} has no value.")
@@ -66,6 +67,14 @@ def _apply(document: Json, operation: Json) -> None:
         _put(document, path, value, kind)
     else:
         raise bad_request(f"Unknown patch operation {kind!r}: use add, set, replace, remove, incr.")
+
+
+def _checked_path(path: Any) -> str:
+    if not isinstance(path, str) or not path.startswith("/"):
+        raise bad_request("A patch operation needs a path (to move, also from) that starts with /.")
+    if path.split("/")[1] in _SYSTEM | {"id"}:
+        raise bad_request(f"A patch cannot change {path}: the property belongs to the system.")
+    return path
 
 
 def _is_number(value: Any) -> bool:

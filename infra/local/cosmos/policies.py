@@ -3,7 +3,7 @@
 The checks are those of the service.
 
 Source: "Vector search in Azure Cosmos DB for NoSQL" (container vector policies, vector indexing
-policies, limits) and "Indexing policies in Azure Cosmos DB".
+policies, limits), "Indexing policies in Azure Cosmos DB" and "Service quotas and default limits".
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import re
 from typing import Any, Final
 
 from infra.local.cosmos import syntax
+from infra.local.cosmos.documents import is_ttl
 from infra.local.cosmos.errors import bad_request, unsupported
 from infra.local.cosmos.store import Container, Json
 
@@ -28,12 +29,12 @@ _SYSTEM: Final = {"_rid", "_self", "_etag", "_ts", "_docs", "_sprocs", "_trigger
 _MAX_DIMENSIONS: Final = {"flat": 505, "quantizedFlat": 4096, "diskANN": 4096}
 _DATA_TYPES: Final = ("float32", "float16", "uint8", "int8")
 _DISTANCES: Final = ("euclidean", "cosine", "dotproduct")
-_VECTOR_INDEX_KEYS: Final = {
-    "path",
-    "type",
-    "quantizationByteSize",
-    "indexingSearchListSize",
-    "vectorIndexShardKey",
+# Options of a vector index: smallest and largest value, None for one that is no number.
+_QUANTIZED: Final = {"quantizationByteSize": (1, 512), "vectorIndexShardKey": None}
+_VECTOR_OPTIONS: Final[dict[str, dict[str, tuple[int, int] | None]]] = {
+    "flat": {},
+    "quantizedFlat": _QUANTIZED,
+    "diskANN": _QUANTIZED | {"indexingSearchListSize": (10, 500)},
 }
 _INDEXING_KEYS: Final = {
     "indexingMode",
@@ -70,12 +71,12 @@ def checked_container(body: Any, previous: Container | None = None) -> Json:
     unknown = {key for key, value in body.items() if value is not None} - _KNOWN - _SYSTEM
     if unknown:
         raise unsupported(f"the container property {sorted(unknown)[0]!r}")
-    if (body.get("uniqueKeyPolicy") or {}).get("uniqueKeys"):
+    if _object(body, "uniqueKeyPolicy").get("uniqueKeys"):
         raise unsupported("unique keys")
     result: Json = {
         "id": checked_name(body),
         "partitionKey": _partition_key(body.get("partitionKey")),
-        "indexingPolicy": _indexing(body.get("indexingPolicy") or {}),
+        "indexingPolicy": _indexing(_object(body, "indexingPolicy")),
         "conflictResolutionPolicy": {
             "mode": "LastWriterWins",
             "conflictResolutionPath": "/_ts",
@@ -83,16 +84,36 @@ def checked_container(body: Any, previous: Container | None = None) -> Json:
         },
     }
     if (ttl := body.get("defaultTtl")) is not None:
-        if type(ttl) is not int or ttl == 0 or ttl < -1:
-            raise bad_request("defaultTtl must be -1 or a positive number of seconds.")
+        if not is_ttl(ttl):
+            raise bad_request(
+                "defaultTtl must be -1 or a positive whole number of seconds up to 2147483647."
+            )
         result["defaultTtl"] = ttl
-    embeddings = (body.get("vectorEmbeddingPolicy") or {}).get("vectorEmbeddings") or []
+    embeddings = _objects(_object(body, "vectorEmbeddingPolicy"), "vectorEmbeddings")
     if embeddings:
         result["vectorEmbeddingPolicy"] = {"vectorEmbeddings": embeddings}
-    _check_vectors(embeddings, result["indexingPolicy"].get("vectorIndexes", []))
+    dimensions = _vector_dimensions(embeddings)
+    for index in result["indexingPolicy"].get("vectorIndexes", []):
+        _check_vector_index(index, dimensions)
     if previous is not None:
         _check_unchanged(result, previous)
     return result
+
+
+def _object(body: Json, key: str) -> Json:
+    found = body.get(key)
+    if found is not None and not isinstance(found, dict):
+        raise bad_request(f"The container's {key} must be a JSON object.")
+    return found or {}
+
+
+def _objects(policy: Json, key: str) -> list[Json]:
+    found = policy.get(key)
+    if found is None:
+        return []
+    if not isinstance(found, list) or not all(isinstance(entry, dict) for entry in found):
+        raise bad_request(f"The container's {key} must be a list of JSON objects.")
+    return found
 
 
 def _partition_key(definition: Any) -> Json:
@@ -103,9 +124,10 @@ def _partition_key(definition: Any) -> Json:
         raise unsupported("hierarchical partition keys")
     if not isinstance(paths[0], str) or not re.fullmatch(r"(/[^/]+)+", paths[0]):
         raise bad_request(f"The partition key path {paths[0]!r} must have the form /name.")
-    if definition.get("version", 2) not in (1, 2):
-        raise bad_request("The partition key version must be 1 or 2.")
-    return {"paths": paths, "kind": "Hash", "version": definition.get("version", 2)}
+    # Version 1 tells keys apart by their first 101 bytes alone.
+    if definition.get("version", 2) != 2:
+        raise unsupported("partition keys of another version than 2")
+    return {"paths": paths, "kind": "Hash", "version": 2}
 
 
 def _indexing(policy: Json) -> Json:
@@ -116,8 +138,10 @@ def _indexing(policy: Json) -> Json:
     mode = str(policy.get("indexingMode", "consistent")).lower()
     if mode not in ("consistent", "none"):
         raise bad_request(f"Unknown indexing mode {mode!r}: use consistent or none.")
-    included = policy.get("includedPaths", [{"path": "/*"}] if mode == "consistent" else [])
-    excluded = policy.get("excludedPaths", [])
+    included = _objects(policy, "includedPaths")
+    if "includedPaths" not in policy and mode == "consistent":
+        included = [{"path": "/*"}]
+    excluded = _objects(policy, "excludedPaths")
     for entry in [*included, *excluded]:
         path = entry.get("path")
         if not isinstance(path, str) or not re.fullmatch(r'/"?_etag"?/\?|(/[^/]+)*/[?*]', path):
@@ -136,13 +160,30 @@ def _indexing(policy: Json) -> Json:
         "includedPaths": included,
         "excludedPaths": excluded,
     }
-    for key in ("compositeIndexes", "vectorIndexes"):
-        if policy.get(key):
-            result[key] = policy[key]
+    if composites := policy.get("compositeIndexes"):
+        result["compositeIndexes"] = _composites(composites)
+    if vectors := _objects(policy, "vectorIndexes"):
+        result["vectorIndexes"] = vectors
     return result
 
 
-def _check_vectors(embeddings: list[Json], indexes: list[Json]) -> None:
+def _composites(composites: Any) -> list[list[Json]]:
+    if not isinstance(composites, list) or len(composites) > 100:
+        raise bad_request("compositeIndexes must be a list of at most 100 indexes.")
+    for composite in composites:
+        if not isinstance(composite, list) or not 2 <= len(composite) <= 8:
+            raise bad_request("A composite index must be a list of 2 to 8 paths.")
+        for entry in composite:
+            path = entry.get("path") if isinstance(entry, dict) else None
+            if not isinstance(path, str) or not re.fullmatch(r"(/[^/*?]+)+", path):
+                raise bad_request(f"The composite index path {path!r} must have the form /name.")
+            if entry.get("order", "ascending") not in ("ascending", "descending"):
+                raise bad_request(f"The order of {path} must be ascending or descending.")
+    return composites
+
+
+def _vector_dimensions(embeddings: list[Json]) -> dict[str, int]:
+    """Checks the vector embedding policy; returns the number of dimensions of each path."""
     dimensions: dict[str, int] = {}
     for embedding in embeddings:
         path, size = embedding.get("path"), embedding.get("dimensions")
@@ -161,22 +202,31 @@ def _check_vectors(embeddings: list[Json], indexes: list[Json]) -> None:
                 f"The vector embedding {path} needs a distanceFunction, {_DISTANCES}."
             )
         dimensions[path] = size
-    for index in indexes:
-        path, kind = index.get("path"), index.get("type")
-        if path not in dimensions:
+    return dimensions
+
+
+def _check_vector_index(index: Json, dimensions: dict[str, int]) -> None:
+    path, kind = index.get("path"), index.get("type")
+    if not isinstance(path, str) or path not in dimensions:
+        raise bad_request(
+            f"The vector index path {path!r} has no matching path in the container's vector "
+            "embedding policy."
+        )
+    if not isinstance(kind, str) or kind not in _MAX_DIMENSIONS:
+        raise bad_request(f"The vector index {path} has the unknown type {kind!r}.")
+    if dimensions[path] > _MAX_DIMENSIONS[kind]:
+        raise bad_request(
+            f"The vector index {path} of type {kind} takes at most {_MAX_DIMENSIONS[kind]} "
+            f"dimensions, and the policy says {dimensions[path]}. Use quantizedFlat or diskANN."
+        )
+    for name in sorted(set(index) - {"path", "type"}):
+        if name not in _VECTOR_OPTIONS[kind]:
+            raise bad_request(f"The vector index {path} of type {kind} does not take {name}.")
+        limits, value = _VECTOR_OPTIONS[kind][name], index[name]
+        if limits and not (type(value) is int and limits[0] <= value <= limits[1]):
             raise bad_request(
-                f"The vector index path {path!r} has no matching path in the container's vector "
-                "embedding policy."
+                f"The {name} of the vector index {path} must be {limits[0]} to {limits[1]}."
             )
-        if kind not in _MAX_DIMENSIONS:
-            raise bad_request(f"The vector index {path} has the unknown type {kind!r}.")
-        if dimensions[path] > _MAX_DIMENSIONS[kind]:
-            raise bad_request(
-                f"The vector index {path} of type {kind} takes at most {_MAX_DIMENSIONS[kind]} "
-                f"dimensions, and the policy says {dimensions[path]}. Use quantizedFlat or diskANN."
-            )
-        if set(index) - (_VECTOR_INDEX_KEYS if kind != "flat" else {"path", "type"}):
-            raise bad_request(f"The vector index {path} has a property that {kind} does not take.")
 
 
 def _check_unchanged(new: Json, previous: Container) -> None:
@@ -192,8 +242,12 @@ def _check_unchanged(new: Json, previous: Container) -> None:
         )
 
 
-def check_order(container: Container, query: syntax.Query) -> None:
+def check_order(container: Container, query: syntax.Query) -> bool:
     """Refuses an ORDER BY that the container's indexes cannot serve.
+
+    Returns:
+        Whether items without the property are among the results: an index has them under a path
+        that it names (composite indexes do), and not under one that only a wildcard covers.
 
     Raises:
         CosmosError: 400 for an excluded path, or several paths without a composite index.
@@ -203,36 +257,42 @@ def check_order(container: Container, query: syntax.Query) -> None:
     for expression, falling in query.order:
         assert isinstance(expression, syntax.Path)  # noqa: S101 (the parser lets nothing else pass)
         wanted.append(("/" + "/".join(map(str, expression.keys)), falling))
+    if not wanted:
+        return True
     if len(wanted) == 1:
-        if not _indexed(policy, wanted[0][0]):
+        rule = _index_rule(policy, wanted[0][0])
+        if rule is None:
             raise bad_request(
                 "The index path corresponding to the specified order-by item is excluded."
             )
-    elif wanted:
-        flipped = [(path, not falling) for path, falling in wanted]
-        for composite in policy.get("compositeIndexes", []):
-            index = [(e["path"], e.get("order", "ascending") == "descending") for e in composite]
-            if index in (wanted, flipped):
-                return
-        raise bad_request(
-            "The order by query does not have a corresponding composite index that it can be "
-            "served from."
-        )
+        return rule.endswith("/?")
+    flipped = [(path, not falling) for path, falling in wanted]
+    for composite in policy.get("compositeIndexes", []):
+        index = [(e["path"], e.get("order", "ascending") == "descending") for e in composite]
+        if index in (wanted, flipped):
+            return True
+    raise bad_request(
+        "The order by query does not have a corresponding composite index that it can be "
+        "served from."
+    )
 
 
-def _indexed(policy: Json, path: str) -> bool:
-    """Whether a scalar at `path` is indexed: the most precise rule wins."""
+def _index_rule(policy: Json, path: str) -> str | None:
+    """The rule that includes a scalar at `path`, None when it is not indexed.
+
+    The most precise rule wins.
+    """
     if policy["indexingMode"] == "none":
-        return False
+        return None
     if path in ("/id", "/_ts"):
-        return True
-    best, indexed = -1, False
-    for key, includes in (("includedPaths", True), ("excludedPaths", False)):
+        return f"{path}/?"
+    best, found = -1, None
+    for key in ("includedPaths", "excludedPaths"):
         for entry in policy[key]:
             rule = str(entry["path"]).replace('"', "")
             covers = rule == f"{path}/?" or (
                 rule.endswith("/*") and f"{path}/".startswith(rule[:-1])
             )
             if covers and len(rule) > best:
-                best, indexed = len(rule), includes
-    return indexed
+                best, found = len(rule), rule if key == "includedPaths" else None
+    return found

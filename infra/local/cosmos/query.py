@@ -142,14 +142,13 @@ def _whole(store: Store, container: Container, query: syntax.Query, cursor: Curs
     vector = plan.vector_order(query)
     if vector is not None and query.top is None and query.limit is None:
         raise bad_request("ORDER BY VectorDistance needs TOP or OFFSET LIMIT. Add SELECT TOP n.")
-    if vector is None:
-        policies.check_order(container, query)
+    with_undefined = vector is None and policies.check_order(container, query)
     if plan.has_aggregate(query):
         results, looked_at = _aggregated(store, container, query, cursor)
     else:
         items = [item for _, _, item in _matches(store, container, query, cursor, 0)]
         looked_at = len(items)
-        _sort(items, container, query)
+        _sort(items, container, query, with_undefined=with_undefined)
         project = _projector(query, container)
         results = [text for item in items if (text := project(item)) is not None]
     if query.distinct:
@@ -163,13 +162,15 @@ def _whole(store: Store, container: Container, query: syntax.Query, cursor: Curs
     return Page(page, token, charges.query(looked_at, sum(map(len, page))))
 
 
-def _sort(items: list[Json], container: Container, query: syntax.Query) -> None:
+def _sort(
+    items: list[Json], container: Container, query: syntax.Query, *, with_undefined: bool
+) -> None:
     falling = plan.descending(query, container)
     # Python's sort is stable: sorting by the last key first orders by all of them.
     for (expression, _), reverse in reversed(list(zip(query.order, falling, strict=True))):
         value = evaluate.compiled(expression, container)
-        if isinstance(expression, syntax.Compound):
-            # An item without a valid vector is not in the vector index.
+        if not with_undefined:
+            # Such an item (one without a valid vector, too) is not in the index.
             items[:] = [item for item in items if value(item) is not evaluate.UNDEFINED]
         items.sort(key=_key(value), reverse=reverse)
 

@@ -4,8 +4,8 @@
     [WHERE e] [ORDER BY e [ASC|DESC], …] [OFFSET n LIMIT n]
 
 Expressions: literals, @parameters, paths, [arrays], {objects}, = != <> < <= > >=, AND, OR, NOT,
-IN, and function calls. Every expression keeps its place in the text, from which the query plan
-cuts the pieces of the rewritten query.
+IN, BETWEEN, and function calls. Every expression keeps its place in the text, from which the query
+plan cuts the pieces of the rewritten query.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ class _Parser:
         return CosmosError(
             400,
             f"Syntax error, incorrect syntax near '{near}' (position {position}); the local "
-            "endpoint knows a subset of the Cosmos SQL grammar, see infra/local/README.md.",
+            "endpoint knows a subset of the Cosmos SQL grammar, see infra/local/cosmos/README.md.",
         )
 
     def fail(self) -> NoReturn:
@@ -234,8 +234,16 @@ class _Parser:
             self.expect("(")
             inside = Compound("IN", (left, *self.listed(")")), self.span(start))
             return Compound("NOT", (inside,), inside.span) if negated else inside
-        if negated or self.peek("BETWEEN", "LIKE"):
-            raise unsupported("BETWEEN and LIKE")
+        if self.accept("BETWEEN"):
+            low = self.primary()
+            self.expect("AND")
+            high = self.primary()
+            span = self.span(start)
+            bounds = (Compound(">=", (left, low), span), Compound("<=", (left, high), span))
+            between = Compound("AND", bounds, span)
+            return Compound("NOT", (between,), span) if negated else between
+        if negated or self.peek("LIKE"):
+            raise unsupported("LIKE")
         sign = self.tokens[self.at][1]
         if self.accept("=", "!=", "<>", "<", "<=", ">", ">="):
             right = self.primary()

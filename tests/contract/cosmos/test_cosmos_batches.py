@@ -1,4 +1,4 @@
-"""Partial updates and transactional batches."""
+"""Transactional batches."""
 
 from __future__ import annotations
 
@@ -6,81 +6,48 @@ from typing import Any
 
 import pytest
 from azure.cosmos import ContainerProxy
-from azure.cosmos.exceptions import (
-    CosmosAccessConditionFailedError,
-    CosmosBatchOperationError,
-    CosmosHttpResponseError,
-    CosmosResourceNotFoundError,
-)
+from azure.cosmos.exceptions import CosmosBatchOperationError, CosmosResourceNotFoundError
+
+from tests.contract.cosmos.account import Account
+
+pytestmark = pytest.mark.requires("batch")
 
 
-def item(name: str, **fields: Any) -> dict[str, Any]:
-    return {"id": name, "item_id": name, **fields}
+def part(name: str, item_id: str, **fields: Any) -> dict[str, Any]:
+    """One of several items of one partition."""
+    return {"id": item_id, "item_id": name, **fields}
 
 
-def test_patch_changes_parts_of_an_item(container: ContainerProxy, name: str) -> None:
-    container.create_item(item(name, n=1, list=[1, 3], gone=True, old="kept"))
-    patched = container.patch_item(
-        name,
-        name,
-        [
-            {"op": "incr", "path": "/n", "value": 4},
-            {"op": "add", "path": "/list/1", "value": 2},
-            {"op": "add", "path": "/list/-", "value": 4},
-            {"op": "remove", "path": "/gone"},
-            {"op": "set", "path": "/new", "value": {"a": 1}},
-            {"op": "replace", "path": "/new/a", "value": 2},
-            {"op": "move", "from": "/old", "path": "/moved"},
-        ],
-    )
-    expected = item(name, n=5, list=[1, 2, 3, 4], new={"a": 2}, moved="kept")
-    assert {key: value for key, value in patched.items() if key[0] != "_"} == expected
-    assert container.read_item(name, name)["_etag"] == patched["_etag"]
-
-
-def test_a_patch_that_fails_changes_nothing(container: ContainerProxy, name: str) -> None:
-    before = container.create_item(item(name, n=1))
-    add: dict[str, Any] = {"op": "add", "path": "/x", "value": 1}
-    refused: list[list[dict[str, Any]]] = [
-        [add, {"op": "replace", "path": "/absent", "value": 1}],
-        [add, {"op": "set", "path": "/id", "value": "other"}],
-        [add, {"op": "set", "path": "/item_id", "value": "other"}],
-        [add] * 11,
-    ]
-    for operations in refused:
-        with pytest.raises(CosmosHttpResponseError) as caught:
-            container.patch_item(name, name, operations)
-        assert caught.value.status_code == 400
-    with pytest.raises(CosmosAccessConditionFailedError):
-        container.patch_item(name, name, [add], filter_predicate="FROM c WHERE c.n = 2")
-    assert container.read_item(name, name)["_etag"] == before["_etag"]
-    container.patch_item(name, name, [add], filter_predicate="FROM c WHERE c.n = 1")
+def ids(container: ContainerProxy, name: str) -> list[str]:
+    found: Any = container.query_items("SELECT VALUE c.id FROM c", partition_key=name)
+    return sorted(found)
 
 
 def test_a_batch_is_done_whole(container: ContainerProxy, name: str) -> None:
     results = container.execute_item_batch(
         [
-            ("create", ({"id": "a", "item_id": name},)),
-            ("upsert", ({"id": "b", "item_id": name, "n": 1},)),
+            ("create", (part(name, "a"),)),
+            ("upsert", (part(name, "b", n=1),)),
             ("patch", ("b", [{"op": "incr", "path": "/n", "value": 1}])),
             ("read", ("b",)),
+            ("replace", ("b", part(name, "b", n=9))),
             ("delete", ("a",)),
         ],
         partition_key=name,
     )
-    assert [result["statusCode"] for result in results] == [201, 201, 200, 200, 204]
+    assert [result["statusCode"] for result in results] == [201, 201, 200, 200, 200, 204]
     assert results[3]["resourceBody"]["n"] == 2
-    kept: Any = container.query_items("SELECT VALUE c.id FROM c", partition_key=name)
-    assert list(kept) == ["b"]
+    assert results[4]["eTag"] == container.read_item("b", name)["_etag"]
+    assert ids(container, name) == ["b"]
 
 
 def test_a_batch_that_fails_does_nothing(container: ContainerProxy, name: str) -> None:
-    container.create_item({"id": "there", "item_id": name})
+    container.create_item(part(name, "there"))
     with pytest.raises(CosmosBatchOperationError) as caught:
         container.execute_item_batch(
             [
-                ("create", ({"id": "new", "item_id": name},)),
-                ("create", ({"id": "there", "item_id": name},)),
+                ("create", (part(name, "new"),)),
+                ("create", (part(name, "there"),)),
                 ("read", ("there",)),
             ],
             partition_key=name,
@@ -92,21 +59,76 @@ def test_a_batch_that_fails_does_nothing(container: ContainerProxy, name: str) -
         container.read_item("new", name)
 
 
-@pytest.mark.requires("batch-etag")
-def test_a_batch_checks_etags(container: ContainerProxy, name: str) -> None:
-    old = container.create_item({"id": "x", "item_id": name})["_etag"]
-    container.upsert_item({"id": "x", "item_id": name, "n": 1})
+def test_a_batch_undoes_deletes_and_patches(container: ContainerProxy, name: str) -> None:
+    for each in ("a", "b"):
+        container.create_item(part(name, each, n=1))
     with pytest.raises(CosmosBatchOperationError) as caught:
         container.execute_item_batch(
-            [("replace", ("x", {"id": "x", "item_id": name}), {"if_match_etag": old})],
+            [
+                ("delete", ("a",)),
+                ("patch", ("b", [{"op": "set", "path": "/n", "value": 2}])),
+                ("replace", ("absent", part(name, "absent"))),
+            ],
             partition_key=name,
         )
+    assert caught.value.error_index == 2
+    assert caught.value.operation_responses[2]["statusCode"] == 404
+    assert ids(container, name) == ["a", "b"]
+    assert container.read_item("b", name)["n"] == 1
+
+
+@pytest.mark.requires("batch-etag")
+def test_a_batch_checks_etags(container: ContainerProxy, name: str) -> None:
+    old = container.create_item(part(name, "x"))["_etag"]
+    new = container.upsert_item(part(name, "x", n=1))["_etag"]
+
+    def replace(etag: str) -> Any:
+        operation = ("replace", ("x", part(name, "x", n=2)), {"if_match_etag": etag})
+        return container.execute_item_batch([operation], partition_key=name)
+
+    with pytest.raises(CosmosBatchOperationError) as caught:
+        replace(old)
     assert caught.value.status_code == 412
+    assert container.read_item("x", name)["n"] == 1
+    assert replace(new)[0]["statusCode"] == 200
 
 
-def test_a_batch_has_at_most_a_hundred_operations(container: ContainerProxy, name: str) -> None:
-    operations = [("upsert", ({"id": str(i), "item_id": name},)) for i in range(101)]
-    with pytest.raises(CosmosHttpResponseError) as caught:
-        container.execute_item_batch(operations, partition_key=name)
-    assert caught.value.status_code == 400
-    container.execute_item_batch(operations[:100], partition_key=name)
+@pytest.mark.requires("batch-etag")
+def test_a_batch_checks_the_condition_of_a_patch(container: ContainerProxy, name: str) -> None:
+    container.create_item(part(name, "x", n=1))
+    more = [{"op": "incr", "path": "/n", "value": 1}]
+    with pytest.raises(CosmosBatchOperationError) as caught:
+        container.execute_item_batch(
+            [
+                ("patch", ("x", more)),
+                ("patch", ("x", more), {"filter_predicate": "FROM c WHERE c.n = 1"}),
+            ],
+            partition_key=name,
+        )
+    assert (caught.value.error_index, caught.value.status_code) == (1, 412)
+    assert container.read_item("x", name)["n"] == 1
+
+
+@pytest.mark.requires("limits")
+def test_a_batch_is_of_one_partition(container: ContainerProxy, name: str) -> None:
+    with pytest.raises(CosmosBatchOperationError) as caught:
+        container.execute_item_batch(
+            [("create", (part(name, "a"),)), ("create", (part("another", "b"),))],
+            partition_key=name,
+        )
+    assert (caught.value.error_index, caught.value.status_code) == (1, 400)
+    assert ids(container, name) == []
+
+
+@pytest.mark.requires("limits")
+@pytest.mark.parametrize(
+    "body", [[], {}, [{}], [{"operationType": "Destroy", "id": "a"}], ["Create"]]
+)
+def test_what_is_no_batch_is_400(account: Account, documents: str, name: str, body: Any) -> None:
+    headers = {
+        "x-ms-cosmos-is-batch-request": "true",
+        "x-ms-cosmos-batch-atomic": "true",
+        "x-ms-cosmos-batch-ordered": "true",
+        "x-ms-documentdb-partitionkey": f'["{name}"]',
+    }
+    assert account.send("POST", documents, body, headers).status == 400

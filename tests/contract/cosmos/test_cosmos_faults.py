@@ -12,30 +12,19 @@ from typing import Any
 
 import pytest
 from azure.core.exceptions import ServiceRequestError, ServiceResponseError
-from azure.cosmos import ContainerProxy, CosmosClient, DatabaseProxy
-from azure.cosmos.aio import CosmosClient as AsyncCosmosClient
-from azure.cosmos.exceptions import (
-    CosmosHttpResponseError,
-)
+from azure.cosmos import ContainerProxy, DatabaseProxy
+from azure.cosmos.exceptions import CosmosHttpResponseError
 
+from tests.contract.cosmos.account import Account, item, refused, select
 
-def connect(endpoint: str, key: str, **options: Any) -> CosmosClient:
-    return CosmosClient(endpoint, key, enable_endpoint_discovery=False, **options)
-
-
-def item(name: str, **fields: Any) -> dict[str, Any]:
-    return {"id": name, "item_id": name, **fields}
-
-
-def select(container: ContainerProxy, text: str, **options: Any) -> list[Any]:
-    return list(container.query_items(text, enable_cross_partition_query=True, **options))
+pytestmark = pytest.mark.requires("local")
 
 
 @pytest.fixture
-def faults(endpoint: str) -> Iterator[Any]:
+def faults(account: Account) -> Iterator[Any]:
     def call(method: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
         request = urllib.request.Request(  # noqa: S310
-            f"{endpoint}/_local/faults",
+            f"{account.url}/_local/faults",
             json.dumps(body).encode() if body else None,
             {"Content-Type": "application/json"},
             method=method,
@@ -48,7 +37,6 @@ def faults(endpoint: str) -> Iterator[Any]:
     call("DELETE")
 
 
-@pytest.mark.requires("local")
 def test_a_status_fault_strikes_as_often_as_it_says(
     container: ContainerProxy, faults: Any, name: str
 ) -> None:
@@ -64,7 +52,6 @@ def test_a_status_fault_strikes_as_often_as_it_says(
     assert faults("GET")["rules"][0]["fired"] == 2
 
 
-@pytest.mark.requires("local")
 def test_a_random_fault_repeats_with_its_seed(
     container: ContainerProxy, faults: Any, name: str
 ) -> None:
@@ -86,7 +73,6 @@ def test_a_random_fault_repeats_with_its_seed(
     assert 0 < sum(first) < 12
 
 
-@pytest.mark.requires("local")
 def test_a_dropped_answer_may_hide_a_done_write(
     container: ContainerProxy, faults: Any, name: str
 ) -> None:
@@ -100,26 +86,22 @@ def test_a_dropped_answer_may_hide_a_done_write(
         assert bool(found) is done
 
 
-@pytest.mark.requires("local")
 def test_a_spent_budget_throttles_and_the_sdk_waits(
-    endpoint: str, key: str, container: ContainerProxy, database: DatabaseProxy, faults: Any
+    account: Account, container: ContainerProxy, database: DatabaseProxy, faults: Any
 ) -> None:
     faults("PUT", {"ru_per_second": 200})
-    patient = connect(endpoint, key, retry_throttle_total=50, retry_throttle_backoff_max=60)
+    patient = account.connect(retry_throttle_total=50, retry_throttle_backoff_max=60)
     target = patient.get_database_client(database.id).get_container_client(container.id)
     for i in range(60):
         target.upsert_item(item(f"throttled-{i}"))
     assert faults("GET")["throttled"] > 0
 
 
-@pytest.mark.requires("local")
 def test_a_throttled_request_hears_how_long_to_wait(
-    endpoint: str, key: str, container: ContainerProxy, database: DatabaseProxy, faults: Any
+    account: Account, container: ContainerProxy, database: DatabaseProxy, faults: Any
 ) -> None:
     async def burst() -> list[Any]:
-        async with AsyncCosmosClient(
-            endpoint, key, enable_endpoint_discovery=False, retry_throttle_total=1
-        ) as client:
+        async with account.connect_async(retry_throttle_total=1) as client:
             target = client.get_database_client(database.id).get_container_client(container.id)
             writes = (target.upsert_item(item(f"burst-{i}")) for i in range(12))
             return await asyncio.gather(*writes, return_exceptions=True)
@@ -132,9 +114,66 @@ def test_a_throttled_request_hears_how_long_to_wait(
         assert int(error.headers["x-ms-retry-after-ms"]) > 0
 
 
-@pytest.mark.requires("local")
-def test_faults_are_checked_when_set(faults: Any) -> None:
-    for body in ({"rules": [{"operations": ["upsert"]}]}, {"rules": [{"statsu": 500}]}, {"x": 1}):
-        with pytest.raises(urllib.error.HTTPError) as caught:
-            faults("PUT", body)
-        assert caught.value.code == 400
+def test_a_delayed_request_holds_up_no_other(
+    account: Account, container: ContainerProxy, database: DatabaseProxy, faults: Any, name: str
+) -> None:
+    container.upsert_item(item(name))
+
+    async def race() -> list[str]:
+        ended: list[str] = []
+        async with account.connect_async() as client:
+            target = client.get_database_client(database.id).get_container_client(container.id)
+
+            async def run(what: str, operation: Any) -> None:
+                await operation
+                ended.append(what)
+
+            await asyncio.gather(
+                run("delayed", target.upsert_item(item(name, n=1))),
+                run("read", target.read_item(name, name)),
+            )
+        return ended
+
+    faults("PUT", {"rules": [{"operations": ["upsert"], "delay_ms": 700}]})
+    assert asyncio.run(race()) == ["read", "delayed"]
+    assert container.read_item(name, name)["n"] == 1
+
+
+def test_a_fault_may_be_for_one_container(
+    container: ContainerProxy, catalogue: ContainerProxy, faults: Any, name: str
+) -> None:
+    faults("PUT", {"rules": [{"container": catalogue.id, "status": 400}]})
+    container.upsert_item(item(name))
+    with refused(400):
+        catalogue.read_item("i01", "i01")
+
+
+def test_the_sdk_waits_as_long_as_a_fault_says(
+    container: ContainerProxy, faults: Any, name: str
+) -> None:
+    rule = {"operations": ["upsert"], "status": 429, "retry_after_ms": 5, "count": 2}
+    faults("PUT", {"rules": [rule]})
+    container.upsert_item(item(name))
+    assert faults("GET")["rules"][0]["fired"] == 2
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"rules": [{"operations": ["upsert"]}]},
+        {"rules": [{"statsu": 500}]},
+        {"rules": [{"status": "500"}]},
+        {"rules": [{"status": 500, "count": -1}]},
+        {"rules": [{"status": 500, "when": "later"}]},
+        {"rules": [{"status": 500, "operations": ["upsrt"]}]},
+        {"rules": [7]},
+        {"rules": {}},
+        {"ru_per_second": 0},
+        {"ru_per_second": "many"},
+        {"x": 1},
+    ],
+)
+def test_faults_are_checked_when_set(faults: Any, body: dict[str, Any]) -> None:
+    with pytest.raises(urllib.error.HTTPError) as caught:
+        faults("PUT", body)
+    assert caught.value.code == 400

@@ -8,7 +8,8 @@ import stat
 import pytest
 
 from pipelines.errors import PipelineError, StorageUnavailableError, UsageError
-from pipelines.preprocess.session import require_java, spark_failures
+from pipelines.preprocess.java import require_java
+from pipelines.preprocess.session import spark_failures
 
 
 def java(folder, script):
