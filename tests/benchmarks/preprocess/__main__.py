@@ -141,7 +141,8 @@ def _report(rows: list[dict[str, Any]]) -> str:
         rate = 1e6 * row["millions"] / row["seconds"]
         lines.append(
             f"| {row['millions']:g} M | {row['what']} | {row['seconds']:.1f} | "
-            f"{row['seconds'] / row['millions']:.2f} | {rate:,.0f} | {row['peak_bytes'] / 1e9:.2f} |"
+            f"{row['seconds'] / row['millions']:.2f} | {rate:,.0f} | "
+            f"{row['peak_bytes'] / 1e9:.2f} |"
         )
     return "\n".join(lines)
 

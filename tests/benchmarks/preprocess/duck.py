@@ -70,9 +70,10 @@ COPY vocabulary TO '{out}/vocabulary.parquet' (FORMAT parquet, COMPRESSION zstd)
 
 CREATE TABLE positions AS
 SELECT user_id, newer, item, seconds, event_type, in_window, drawn, is_label,
-    min(newer) FILTER (in_window AND event_type = 'purchase') OVER (PARTITION BY user_id) AS last_test,
-    min(newer) FILTER (drawn) OVER (PARTITION BY user_id) AS last_drawn
-FROM marked JOIN vocabulary USING (item_id);
+    min(newer) FILTER (in_window AND event_type = 'purchase') OVER one AS last_test,
+    min(newer) FILTER (drawn) OVER one AS last_drawn
+FROM marked JOIN vocabulary USING (item_id)
+WINDOW one AS (PARTITION BY user_id);
 """
 
 _HISTORIES = """
