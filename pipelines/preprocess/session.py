@@ -26,12 +26,21 @@ from pipelines.settings import Environment, patience_seconds, pin_local_services
 _GIVEN_JVM = "PYSPARK_GATEWAY_PORT"
 
 
-def spark_session() -> SparkSession:
+LARGE_BYTES = 32 << 20
+"""Raw input from which on the JVM's second compiler pays: below, the JVM has hardly warmed up when
+the job is done. Half a million rows take 45 s of CPU without it and 62 with it; 3.5 million, 157
+and 124."""
+
+
+def spark_session(input_bytes: int = 0) -> SparkSession:
     """The running Spark session, or a new one where `HYPERREC_SPARK` says.
 
     A JVM that this process starts ends with it, also when it is killed. Python workers of this
     machine inherit this process's environment as it is now, and with it the way to the blob
     account; those of a cluster sign in from their own environment.
+
+    Args:
+        input_bytes: of the raw input that a new session is for.
 
     Raises:
         UsageError: there is no Java, or one too old for Spark.
@@ -54,7 +63,7 @@ def spark_session() -> SparkSession:
         # On a cluster Python may lie elsewhere than here.
         if not is_cluster(place) or "PYSPARK_PYTHON" not in os.environ:
             os.environ["PYSPARK_PYTHON"] = sys.executable
-        settings = session_settings(place)
+        settings = session_settings(place, input_bytes)
     for name, value in settings.items():
         builder = builder.config(name, value)
     with stderr_of_the_jvm() as said:
@@ -72,17 +81,20 @@ def spark_session() -> SparkSession:
 
 
 @contextlib.contextmanager
-def session() -> Iterator[SparkSession]:
+def session(input_bytes: int = 0) -> Iterator[SparkSession]:
     """A Spark session for a block: the running one, or a new one whose JVM ends with the block.
 
     `SparkSession.stop` alone would leave the JVM, and its memory, to the end of the process.
+
+    Args:
+        input_bytes: as in `spark_session`.
 
     Raises:
         UsageError: there is no Java, or one too old for Spark.
         PipelineError: Spark does not start, or the cluster does not answer.
     """
     borrowed = _is_running()
-    spark = spark_session()
+    spark = spark_session(input_bytes)
     try:
         yield spark
     finally:
@@ -157,11 +169,12 @@ def _tell_workers(spark: SparkSession) -> None:
         spark.sparkContext.environment[name] = os.environ.get(name, "")
 
 
-def session_settings(place: str) -> dict[str, str]:
+def session_settings(place: str, input_bytes: int) -> dict[str, str]:
     """Spark's settings for a new session.
 
     Args:
         place: a value of `HYPERREC_SPARK`, but not of Spark Connect, whose server has its own.
+        input_bytes: as in `spark_session`.
     """
     if is_cluster(place):
         where = {"spark.master": place}
@@ -174,16 +187,16 @@ def session_settings(place: str) -> dict[str, str]:
             "spark.driver.host": "127.0.0.1",
             "spark.driver.bindAddress": "127.0.0.1",
         }
-    return where | _settings()
+    java = "-Duser.timezone=UTC"
+    if input_bytes < LARGE_BYTES:
+        java += " -XX:TieredStopAtLevel=1"
+    options = {f"spark.{role}.extraJavaOptions": java for role in ("driver", "executor")}
+    return where | options | _settings()
 
 
 def _settings() -> dict[str, str]:
     return {
         "spark.driver.memory": _driver_memory(),
-        # A cold JVM is most of a small night: C1 alone takes 45 s of CPU for half a million rows
-        # where C2 takes 62.
-        "spark.driver.extraJavaOptions": "-XX:TieredStopAtLevel=1 -Duser.timezone=UTC",
-        "spark.executor.extraJavaOptions": "-XX:TieredStopAtLevel=1 -Duser.timezone=UTC",
         "spark.ui.enabled": "false",
         "spark.ui.showConsoleProgress": "false",
         "spark.executorEnv.TZ": "UTC",

@@ -40,7 +40,7 @@ _GRACE_SECONDS = 10.0
 _OUT_OF_MEMORY = 52
 
 
-def submit(application: Path, words: Sequence[str]) -> None:
+def submit(application: Path, words: Sequence[str], input_bytes: int) -> None:
     """Run a Python application under spark-submit, to its end.
 
     However this process ends, the child, its JVM and its Python workers end with it.
@@ -48,6 +48,7 @@ def submit(application: Path, words: Sequence[str]) -> None:
     Args:
         application: the file to run; what it does is inside `told`.
         words: its arguments, which anybody on the machine can read: no keys.
+        input_bytes: of the raw input.
 
     Raises:
         UsageError: there is no Java, or one too old for Spark.
@@ -58,7 +59,7 @@ def submit(application: Path, words: Sequence[str]) -> None:
     require_java()
     settings = [
         word
-        for name, value in session_settings("local").items()
+        for name, value in session_settings("local", input_bytes).items()
         for word in ("--conf", f"{name}={value}")
     ]
     with tempfile.TemporaryFile() as complaints:

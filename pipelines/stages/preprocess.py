@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from pipelines.preprocess.submit import submit
 from pipelines.profile import parse_profile
 from pipelines.runs import Attempt, Manifest, Run, RunRecord
 from pipelines.settings import Environment
-from pipelines.storage import open_storage
+from pipelines.storage import Blob, open_storage
 
 _APPLICATION = Path(__file__).with_name("submitted.py")
 
@@ -27,15 +28,14 @@ def run_preprocess(run: Run) -> Manifest:
             failed or was killed.
     """
     if Environment().hyperrec_spark == "submit" and run.manifest("preprocess") is None:
-        submit(_APPLICATION, [run.run_id, run.storage.url])
+        submit(_APPLICATION, [run.run_id, run.storage.url], _bytes(_listing(run.record)))
         return run.require("preprocess")
     return run.finish("preprocess", lambda attempt: _work(run.record, attempt))
 
 
 def _work(record: RunRecord, attempt: Attempt) -> dict[str, Any]:
     profile = parse_profile(record.configuration, source=f"run {record.run_id}")
-    first_day = profile.preprocess.first_day(record.as_of)
-    listing = raw_listing(open_storage(record.input), record.as_of, first_day)
+    listing = _listing(record)
     now = RunRecord.identify(
         as_of=record.as_of,
         source=record.input,
@@ -49,7 +49,17 @@ def _work(record: RunRecord, attempt: Attempt) -> dict[str, Any]:
             "there now."
         )
     # The session ends here: the training that follows in this process wants the JVM's memory.
-    with session() as spark:
+    with session(_bytes(listing)) as spark:
         return preprocess(
             spark, record.input, listing, record.as_of, profile.preprocess, profile.seed, attempt
         )
+
+
+def _listing(record: RunRecord) -> list[Blob]:
+    profile = parse_profile(record.configuration, source=f"run {record.run_id}")
+    first_day = profile.preprocess.first_day(record.as_of)
+    return raw_listing(open_storage(record.input), record.as_of, first_day)
+
+
+def _bytes(listing: Iterable[Blob]) -> int:
+    return sum(blob.size for blob in listing)

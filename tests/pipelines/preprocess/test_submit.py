@@ -41,7 +41,7 @@ def application(folder: Path, lines: str) -> Path:
 
 def failure(folder: Path, lines: str) -> PipelineError:
     with pytest.raises(PipelineError) as caught:
-        submit(application(folder, lines), [])
+        submit(application(folder, lines), [], 0)
     assert "\n" not in str(caught.value)
     return caught.value
 
@@ -55,7 +55,7 @@ with told():
     logging.getLogger("py4j").info("not asked for")
 """
     with caplog.at_level(logging.DEBUG, logger="pipelines"):
-        submit(application(tmp_path, lines), ["run", "az://runs"])
+        submit(application(tmp_path, lines), ["run", "az://runs"], 0)
     assert [(r.name, r.levelno, r.message) for r in caplog.records] == [
         ("pipelines.preprocess.job", logging.INFO, "Read 7 rows."),
         ("pipelines.preprocess.job", logging.WARNING, "Two\nlines: ['run', 'az://runs']"),
@@ -122,7 +122,7 @@ with told():
     assert os.environ["AZURE_STORAGE_KEY"] == "c2VjcmV0", "it signs in by its environment"
     assert os.environ["HYPERREC_SPARK"] == "local"
 """
-    submit(application(tmp_path, lines), [])
+    submit(application(tmp_path, lines), [], 0)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
@@ -137,7 +137,7 @@ with told():
     time.sleep(600)
 """
     call = "import sys, pathlib; from pipelines.preprocess.submit import submit\n"
-    call += "submit(pathlib.Path(sys.argv[1]), [])"
+    call += "submit(pathlib.Path(sys.argv[1]), [], 0)"
     parent = subprocess.Popen(
         [sys.executable, "-c", call, application(tmp_path, lines)], stderr=subprocess.DEVNULL
     )
