@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 FORMAT: Final = 1
-_REQUESTS = 16  # at once, for the manifests of a year of days
+_REQUESTS = 8  # at once, for the manifests of a year of days
 
 
 class Day(BaseModel):

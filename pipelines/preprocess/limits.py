@@ -42,12 +42,12 @@ class ReportConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     volume_at_least: Limit = Field(
-        default=Limit(warn=0.5, stop=0.1),
+        default=Limit(warn=0.5),
         description="rows of the newest day over the median of the trailing 28 days, of the same "
         "weekday where at least three of those have rows",
     )
     volume_at_most: Limit = Field(
-        default=Limit(warn=2.0, stop=10.0), description="the same quotient from above"
+        default=Limit(warn=2.0), description="the same quotient from above"
     )
     days_behind: Limit = Field(
         default=Limit(warn=0),
