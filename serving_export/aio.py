@@ -11,6 +11,7 @@ decode a page.
 from __future__ import annotations
 
 import asyncio
+import inspect
 import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -31,7 +32,7 @@ from serving_export.client import Credential, writer_client
 from serving_export.containers import CONTROL, DATABASE, item_container
 from serving_export.control import DOCUMENT
 from serving_export.documents import Item
-from serving_export.errors import ExportError
+from serving_export.errors import CredentialsError, ExportError
 from serving_export.matrix import Matrix, MatrixBuilder
 from serving_export.ranking import Recommendation
 from serving_export.reading import PATIENCE_SECONDS, REFRESH_SECONDS, Search
@@ -62,6 +63,11 @@ class AsyncReader:
         patience: float = PATIENCE_SECONDS,
     ) -> None:
         reading.check_settings(search, refresh_seconds)
+        if inspect.iscoroutinefunction(getattr(credential, "get_token", None)):
+            raise CredentialsError(
+                "An asynchronous reader takes the credentials of azure.identity itself, and asks "
+                "them in a thread; give that one instead of azure.identity.aio's."
+            )
         self._endpoint = endpoint
         self._credential = credential
         self._name = database
@@ -181,14 +187,18 @@ class AsyncReader:
         return loaded
 
     async def _watch(self) -> None:
+        pause = self._refresh_seconds
         while True:
-            await asyncio.sleep(self._refresh_seconds)
+            await asyncio.sleep(pause)
+            failed: ExportError | None = None
             try:
                 await self.refresh()
             except ExportError as error:
+                failed = error
                 _LOG.warning("%s The version in memory goes on answering.", error)
             except Exception:
                 _LOG.exception("Looking for another version failed; the one in memory stays.")
+            pause = reading.pause_after(failed, pause, self._refresh_seconds)
 
     async def _run(self, plan: Plan[Answer]) -> Answer:
         step = await asyncio.to_thread(answers.advance, plan, None)

@@ -274,15 +274,19 @@ class Reader:
         reading.log_loaded(self._matrix, time.monotonic() - started)
 
     def _watch(self) -> None:
-        while not self._closing.wait(self._refresh_seconds):
+        pause = self._refresh_seconds
+        while not self._closing.wait(pause):
+            failed: ExportError | None = None
             try:
                 self.refresh()
             except ExportError as error:
+                failed = error
                 if not self._closing.is_set():
                     _LOG.warning("%s The version in memory goes on answering.", error)
             except Exception:
                 if not self._closing.is_set():
                     _LOG.exception("Looking for another version failed; the one in memory stays.")
+            pause = reading.pause_after(failed, pause, self._refresh_seconds)
 
     def _run(self, plan: Plan[Answer]) -> Answer:
         step = answers.advance(plan, None)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from typing import Literal
 
-from serving_export.errors import ExportError, NothingPublishedError
+from serving_export.errors import ExportError, NothingPublishedError, VerificationError
 from serving_export.matrix import Matrix
 
 _LOG = logging.getLogger(__name__)
@@ -32,6 +32,20 @@ def check_settings(search: str, refresh_seconds: float) -> None:
             f"A reader in memory cannot refresh every {refresh_seconds!r} s; give a positive "
             "number."
         )
+
+
+def pause_after(error: ExportError | None, pause: float, usual: float) -> float:
+    """Seconds until the next look for another version.
+
+    One that is not whole is not read over and over: that would cost the request units of a load at
+    every interval, for nothing until somebody publishes again.
+
+    Args:
+        error: how this look ended.
+        pause: seconds before this look.
+        usual: `refresh_seconds`.
+    """
+    return min(2 * pause, 20 * usual) if isinstance(error, VerificationError) else usual
 
 
 def nothing_active(database: str, endpoint: str) -> NothingPublishedError:

@@ -127,7 +127,7 @@ class Stored:
             beyond = float(found[-1]["score"]) + margin
             if top == MOST_CANDIDATES or (len(ranked) >= k and ranked[k - 1].score > beyond):
                 return ranked[:k]
-            top *= 2
+            top *= 4
 
     def _query(
         self, point: NDArray[np.float32] | None, top: int, *, live_only: bool, category: str | None

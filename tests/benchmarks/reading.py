@@ -252,11 +252,6 @@ def bench(items: int, questions: int, compared_items: int) -> Report:
             while_loading(report, loaded, beside, items)
             where = f"point reads, emulator, {items:,} items"
             report.measure(f"get({MANY} items)", where, gets(stored, questions // 5, items))
-            where = f"VectorDistance, emulator, {items:,} items"
-            few = histories(5, items)
-            found = report.measure(f"recommend(k = {K})", where, asks(stored, few))
-            if found != [ask() for ask in asks(loaded, few)]:
-                report.note("Memory and VectorDistance differ over the whole catalogue.")
         compared(report, endpoint, compared_items, questions)
     return report
 

@@ -7,6 +7,7 @@ import gzip
 import io
 import json
 import math
+import re
 from collections import Counter, defaultdict
 from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
@@ -17,6 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from pipelines import synthesise
 from pipelines.errors import UsageError
 from pipelines.storage import Folder
 from pipelines.synthesise import CatalogueConfig
@@ -124,7 +126,7 @@ ONE_BAD_VALUE: dict[str, Callable[[Row], bool]] = {
     **{
         f"{name}_{kind}": lambda row, name=name, bad=bad: bad(row[name])
         for name in ("quantity", "price", "rating")
-        for kind, bad in {"nan": math.isnan, "infinite": lambda value: value == math.inf}.items()
+        for kind, bad in {"nan": math.isnan, "infinite": math.isinf}.items()
     },
 }
 
@@ -375,6 +377,19 @@ def test_every_kind_is_there(ledger: Row) -> None:
     assert len(dirt) >= 30
     for name, kind in dirt.items():
         assert kind.rules == tuple(ledger["kinds"][name]["rules"])
+
+
+def test_every_kind_is_described_beside_its_rules() -> None:
+    text = Path(synthesise.__file__).with_name("README.md").read_text()
+    table = dict(
+        line.strip("| ").split(" | ") for line in text.splitlines() if line.startswith("| `")
+    )
+    for name, kind in KINDS.items():
+        if kind.fate == "kept":
+            assert f"`{name}`" in text.partition("Drift,")[2]
+        else:
+            ((_, rules),) = [cells for cells in table.items() if f"`{name}`" in cells[0]]
+            assert re.findall(r"`(\w+)`", rules) == list(kind.rules)
 
 
 def test_the_shop_itself_is_sound(clean: Path) -> None:

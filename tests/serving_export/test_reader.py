@@ -80,6 +80,13 @@ def test_get_returns_the_known_in_the_order_asked_for(reader: Reader) -> None:
     assert reader.get([i.item_id for i in ITEMS]) == BY_ID
 
 
+def test_any_number_of_ids_of_any_length_is_read(reader: Reader) -> None:
+    # One query text with all of these would be of megabytes, and the service takes 512 KB.
+    long = [f"{n}{'🧶' * 250}" for n in range(300)]
+    many = [f"nobody {n}" for n in range(1200)]
+    assert reader.get([*many, *BY_ID, *long]) == BY_ID
+
+
 def test_user_point_takes_the_newest_known_items(reader: Reader) -> None:
     short, long = ["i5", "i9"], ["i1", "i2", "i3", "i4", "i5", "i9", "i7"]
     np.testing.assert_allclose(reader.user_point(short), expected_user(short), rtol=1e-5)

@@ -125,6 +125,12 @@ def test_a_reader_is_opened_first_and_given_a_key_that_fits(shop: Account) -> No
     with pytest.raises(ExportError, match="cannot search in"):
         AsyncReader(shop.endpoint, shop.key, search="redis")  # type: ignore[arg-type]
 
+    class OfAio:
+        async def get_token(self, *scopes: str) -> None: ...
+
+    with pytest.raises(CredentialsError, match=r"instead of azure\.identity\.aio's"):
+        AsyncReader("https://name.documents.azure.com", OfAio())  # type: ignore[arg-type]
+
     async def refused() -> None:
         async with AsyncReader(shop.endpoint, "d3Jvbmc=") as reader:
             await reader.get(["i1"])

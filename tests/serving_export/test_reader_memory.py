@@ -17,6 +17,7 @@ from serving_export import containers, matrix
 from serving_export.errors import ExportError, UnavailableError, VerificationError
 from serving_export.matrix import MatrixBuilder
 from serving_export.reader import Reader
+from serving_export.reading import pause_after
 from tests.serving_export.publishing_support import Account, make_items
 from tests.support import wait_until
 
@@ -212,6 +213,15 @@ def test_a_damaged_version_does_not_replace_a_whole_one(account: Account) -> Non
         assert reader.active().version == "v1"
         account.publish("v2", make_items(ITEMS, seed=2))
         assert reader.refresh().version == "v2"
+
+
+def test_a_damaged_version_is_not_read_over_and_over() -> None:
+    pauses = [pause := 0.02]
+    for _ in range(9):
+        pauses.append(pause := pause_after(VerificationError(""), pause, 0.02))
+    assert pauses[1:3] == [0.04, 0.08]
+    assert pauses[-1] == 0.4
+    assert pause_after(None, 0.4, 0.02) == pause_after(ExportError(""), 0.4, 0.02) == 0.02
 
 
 def test_a_slot_that_is_loaded_again_meanwhile_is_left_for_the_active_one(

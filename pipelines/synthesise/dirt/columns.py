@@ -22,7 +22,7 @@ _LONG: Final = ("x" * 256, "é" * 256, "long-" * 2000)
 _UNPRINTABLE: Final = ("a\x00b", "a\x01b", "a\x1b[31mb", "a\nb", "a\x7fb", "a\x85b")
 _EPOCH: Final = (datetime(1970, 1, 1, tzinfo=UTC), datetime(1970, 12, 31, 23, 59, tzinfo=UTC))
 _NAN: Final = (float("nan"),)
-_INFINITE: Final = (float("inf"),)  # the negative one is first of all not positive
+_INFINITE: Final = (float("inf"), float("-inf"))
 
 _SOUND_RATING: Final = 4.0
 

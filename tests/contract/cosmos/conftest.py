@@ -37,6 +37,7 @@ INDEXING = {
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    targets.chosen()  # a wrong setting is told once, before anything is collected
     config.addinivalue_line(
         "markers", "requires(capability): runs against the Cosmos targets that have it"
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from datetime import UTC, datetime
 
 import pytest
@@ -117,9 +118,16 @@ def test_every_row_is_counted_once(spark):
     dropped = [event("u", "POST", at(), price=-1.0)] * 2
     drop = {"postage": "item_id = 'POST'"}
     frame = raw_frame(spark, [*GOOD, *rows, *bad, *dropped])
-    observed, observation = observe_rows(judge(frame, AS_OF, drop), drop)
-    assert valid(observed).count() == len(GOOD)
-    counts = read_counts(observation)
+    judged = judge(frame, AS_OF, drop)
+    observed, observations = observe_rows(judged, drop)
+    marked = Counter((row.dropped_by, *row.reasons[:1]) for row in observed.collect())
+    assert marked == {
+        ("postage",): 2,
+        **{(None, rule): len(rows) for rule, rows in DIRT.items()},
+        **{(None, rule): 1 for rule in FILE_RULES},
+    }
+    assert valid(judged).count() == len(GOOD)
+    counts = read_counts(observations)
     assert counts.quarantined == {rule: len(rows) for rule, rows in DIRT.items()}
     assert counts.dropped == {"postage": 2}
     assert counts.read == len(GOOD) + len(rows) + len(dropped)
