@@ -125,7 +125,9 @@ def test_a_cluster_of_two_workers_gives_equal_bytes(
 def test_spark_connect_gives_equal_bytes(here: Manifest, raw: str, tmp_path: Path) -> None:
     port = free_port()
     server = (
-        *(str(_BIN / "spark-submit"), "--master", "local[2,2]", "--driver-memory", "700m"),
+        # As the memory of a server, it is the daemon's.
+        *("env", "SPARK_DAEMON_MEMORY=700m"),
+        *(str(_BIN / "spark-submit"), "--master", "local[2,2]"),
         *("--class", "org.apache.spark.sql.connect.service.SparkConnectServer"),
         *("--conf", "spark.connect.grpc.binding.address=127.0.0.1"),
         *("--conf", f"spark.connect.grpc.binding.port={port}"),
