@@ -47,6 +47,10 @@ class ExportConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     similar: int = Field(default=20, ge=0, le=200, description="similar live items kept an item")
+    live_only: bool = Field(
+        default=False,
+        description="leave out items that are not live; a history is then read without them",
+    )
 
 
 class Profile(BaseModel):

@@ -64,26 +64,36 @@ def sync_client(
 
 @asynccontextmanager
 async def writer_client(
-    endpoint: str, credential: Credential, *, patience: float
+    endpoint: str, credential: Credential, *, patience: float, throughput_bucket: int | None = None
 ) -> AsyncIterator[AsyncCosmosClient]:
     """A client for many concurrent writes: no response bodies, throttling left to the caller.
 
     The SDK would sleep through a throttled write and send it later by itself, perhaps after the
-    writer's lease has passed to another; so it tries once more at most, and `writer.py`, which
-    looks at the lease before every try, does the waiting.
+    writer's lease has passed to another; so it does not, and `writer.py`, which looks at the lease
+    before every try and slows down all writers, does the waiting.
+
+    Args:
+        endpoint: the account's address.
+        credential: key or token credential.
+        patience: seconds to keep trying when the service does not answer.
+        throughput_bucket: the account's bucket that all requests are counted in.
 
     Raises:
         UnavailableError, CredentialsError: no connection within the patience, or refused.
     """
     waiting = Patience(patience, endpoint, "connecting")
+    bucket: dict[str, Any] = (
+        {} if throughput_bucket is None else {"throughput_bucket": throughput_bucket}
+    )
     attempt = 0
     while True:
         with _readable_key():
             client = AsyncCosmosClient(
                 endpoint,
                 credential if isinstance(credential, str) else _Awaitable(credential),
-                retry_throttle_total=1,
+                retry_throttle_total=-1,  # 0 stands for the SDK's default of nine
                 no_response_on_write=True,
+                **bucket,
                 **_options(endpoint, credential, patience),
             )
         try:

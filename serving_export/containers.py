@@ -24,6 +24,9 @@ SLOTS = ("a", "b", "c")
 FLAT_DIMENSIONS = 505
 MOST_DIMENSIONS = 4096
 
+# Up to so many vectors a partition the service advises quantizedFlat, and diskANN beyond.
+QUANTIZED_ITEMS = 50_000
+
 
 def item_container(slot: str) -> str:
     """The name of a slot's container."""
@@ -48,12 +51,31 @@ def vector_policy(dimensions: int) -> dict[str, Any]:
     }
 
 
-def indexing_policy(dimensions: int) -> dict[str, Any]:
+def vector_index(dimensions: int, items: int | None) -> str:
+    """The type of vector index for so many vectors: flat, quantizedFlat or diskANN.
+
+    Flat, which is exact, as far as the service has it; beyond, quantizedFlat, which looks at all
+    vectors in a compressed form, as long as they are few, and else diskANN, a graph.
+
+    Args:
+        dimensions: numbers in a vector.
+        items: vectors in a container; None when not known, which is taken for many.
+    """
+    if dimensions <= FLAT_DIMENSIONS:
+        return "flat"
+    few = items is not None and items <= QUANTIZED_ITEMS
+    return "quantizedFlat" if few else "diskANN"
+
+
+def indexing_policy(dimensions: int, items: int | None = None) -> dict[str, Any]:
     """The indexing policy of an item container: what queries filter and order by, and no more.
 
     Vectors are kept out of the ordinary index, where every number of every vector would be an
-    entry paid for at each write. The vector index is exact (flat) as long as the service has it
-    for that many dimensions, and approximate (diskANN) beyond.
+    entry paid for at each write.
+
+    Args:
+        dimensions: numbers in a vector.
+        items: vectors in a container, as many as are expected; None when not known.
 
     Raises:
         ExportError: more dimensions than the service can index.
@@ -74,24 +96,22 @@ def indexing_policy(dimensions: int) -> dict[str, Any]:
             {"path": "/category/[]/?"},
         ],
         "excludedPaths": [{"path": "/*"}, {"path": "/vector/*"}, {"path": "/context/*"}],
-        "vectorIndexes": [
-            {"path": "/vector", "type": "flat" if dimensions <= FLAT_DIMENSIONS else "diskANN"}
-        ],
+        "vectorIndexes": [{"path": "/vector", "type": vector_index(dimensions, items)}],
     }
 
 
-def definitions(dimensions: int) -> list[dict[str, Any]]:
+def definitions(dimensions: int, items: int | None = None) -> list[dict[str, Any]]:
     """Every container: id, partition key path and, for the item containers, the two policies."""
-    items = [
+    slots = [
         {
             "id": item_container(slot),
             "partition_key": "/item_id",
-            "indexing_policy": indexing_policy(dimensions),
+            "indexing_policy": indexing_policy(dimensions, items),
             "vector_embedding_policy": vector_policy(dimensions),
         }
         for slot in SLOTS
     ]
-    return [{"id": CONTROL, "partition_key": "/id"}, *items]
+    return [{"id": CONTROL, "partition_key": "/id"}, *slots]
 
 
 def create_missing(
@@ -99,12 +119,21 @@ def create_missing(
     credential: Credential,
     dimensions: int,
     *,
+    items: int | None = None,
     database: str = DATABASE,
     patience: float = 60.0,
 ) -> None:
     """Make the database and the containers that are not there: for emulators and tests.
 
     Containers that exist are left as they are; `check` says whether they fit.
+
+    Args:
+        endpoint: the account's address.
+        credential: key or token credential.
+        dimensions: numbers in a vector.
+        items: vectors in a container, as many as are expected; None when not known.
+        database: the database's name.
+        patience: seconds to keep trying when the service does not answer.
 
     Raises:
         ExportError: the service refused, or was not available for `patience` seconds.
@@ -113,7 +142,7 @@ def create_missing(
 
         def create() -> None:
             place = client.create_database_if_not_exists(database)
-            for container in definitions(dimensions):
+            for container in definitions(dimensions, items):
                 policies = {k: v for k, v in container.items() if k.endswith("_policy")}
                 place.create_container_if_not_exists(
                     container["id"], PartitionKey(container["partition_key"]), **policies
@@ -180,3 +209,9 @@ def _check_vectors(name: str, database: str, found: dict[str, Any], dimensions: 
                 f"{policy.get(field)} and the model has {value}; publish a model that fits, or "
                 "make the containers again."
             )
+    indexes = (found.get("indexingPolicy") or {}).get("vectorIndexes") or []
+    if not any(index.get("path") == "/vector" for index in indexes):
+        raise ExportError(
+            f"Container {name} of database {database} has no vector index on /vector, so every "
+            "search would read all of it; delete it and make it again with one."
+        )

@@ -20,6 +20,10 @@ class UnavailableError(ExportError):
     """Cosmos DB did not answer within the patience given; the same call may be made again."""
 
 
+class ProcessEndedError(UnavailableError):
+    """A writing process ended before its work was done; the same call may be made again."""
+
+
 class MissingContainerError(ExportError):
     """A container is not there: nobody has prepared the account yet."""
 

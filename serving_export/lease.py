@@ -1,9 +1,9 @@
 """Holding the loading lease: who holds it, whether the holder still lives, and keeping it.
 
 Cosmos DB cannot refuse a document because of another one, so a load that lost its lease must stop
-by itself. `LeaseKeeper` renews from a thread of its own every ten seconds, and says to the writer
-before each request whether the lease is surely still held: it stops saying so five seconds before
-the lease ends, counted on this machine's steady clock from before the last renewal was sent.
+by itself. `LeaseKeeper` renews from a thread of its own every ten seconds, and says to the writers
+before each request until when the lease is surely held: five seconds less than it is, counted on
+this machine's steady clock, which all its processes share, from before the last renewal was sent.
 """
 
 from __future__ import annotations
@@ -156,15 +156,15 @@ class LeaseKeeper:
         self._sure_until = time.monotonic() + slots.LEASE.total_seconds() - _MARGIN_SECONDS
         self._thread = threading.Thread(target=self._keep, name="lease", daemon=True)
 
-    def may_write(self) -> bool:
-        """Whether the lease is surely held; False while it could not be renewed in time.
+    def held_until(self) -> float:
+        """Until when, on `time.monotonic`, the lease is surely held; renewing moves it on.
 
         Raises:
             ExportError: it has passed to another.
         """
         if self._lost is not None:
             raise self._lost
-        return time.monotonic() < self._sure_until
+        return self._sure_until
 
     def __enter__(self) -> LeaseKeeper:
         self._thread.start()

@@ -14,26 +14,30 @@ import asyncio
 import logging
 import time
 import uuid
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
-from azure.cosmos.aio import ContainerProxy
-
-from serving_export import lease, slots, verify
-from serving_export.client import Credential, writer_client
-from serving_export.containers import DATABASE, item_container
-from serving_export.control import control_store
+from serving_export import history as trail
+from serving_export import lease, slots
+from serving_export.client import Credential
+from serving_export.containers import DATABASE
+from serving_export.control import ControlStore, control_store
 from serving_export.documents import Item, checksum
-from serving_export.errors import ExportError, NothingPublishedError, VerificationError
+from serving_export.errors import ExportError, NothingPublishedError
+from serving_export.events import Event
+from serving_export.load import Done, Load
+from serving_export.meter import ProgressCallback
+from serving_export.pacing import Pace
 from serving_export.slots import Control
-from serving_export.writer import Meter, ProgressCallback, Writer
 
 _LOG = logging.getLogger(__name__)
 
 PATIENCE_SECONDS = 60.0
+_UNLIMITED = Pace()
+_COSTS = ("written", "deleted", "request_units", "seconds")
 
 
 @dataclass(frozen=True)
@@ -47,7 +51,8 @@ class PublishReport:
         written: documents upserted by this call; fewer than `items` after a killed one.
         deleted: documents of an earlier version deleted from the slot.
         request_units: charged for writing, reading back and deleting.
-        retries: requests sent again after a passing fault.
+        retries: requests sent again after a passing fault, throttled ones among them.
+        throttled: requests that the service refused for want of throughput.
         seconds: wall time.
         already_active: the version was active and whole, so nothing was done.
     """
@@ -59,39 +64,9 @@ class PublishReport:
     deleted: int
     request_units: float
     retries: int
+    throttled: int
     seconds: float
     already_active: bool
-
-
-@dataclass(frozen=True)
-class _Target:
-    """A slot's container for the time of one publish."""
-
-    container: ContainerProxy
-    endpoint: str
-    patience: float
-    progress: ProgressCallback | None
-    meters: list[Meter]
-
-    def meter(self, doing: str, total: int) -> Meter:
-        meter = Meter(doing, total, self.progress)
-        self.meters.append(meter)
-        return meter
-
-    async def compare(self, items: Mapping[str, Item], version: str) -> verify.Comparison:
-        return await verify.compare(
-            self.container,
-            items,
-            version,
-            endpoint=self.endpoint,
-            patience=self.patience,
-            meter=self.meter("verifying", len(items)),
-        )
-
-    async def count(self, version: str | None) -> int:
-        return await verify.count(
-            self.container, version, endpoint=self.endpoint, patience=self.patience
-        )
 
 
 def publish(
@@ -104,6 +79,9 @@ def publish(
     items: Sequence[Item],
     metrics: Mapping[str, Any],
     who: str,
+    why: str | None = None,
+    gates: Sequence[str] = (),
+    pace: Pace = _UNLIMITED,
     progress: ProgressCallback | None = None,
     database: str = DATABASE,
     patience: float = PATIENCE_SECONDS,
@@ -121,6 +99,9 @@ def publish(
         items: every item of the version, each id once.
         metrics: what the gates judged the version by, kept beside it.
         who: person or service that promotes.
+        why: their reason, for the history.
+        gates: what each gate said of it, in a sentence, for the history.
+        pace: processes and request units it may use.
         progress: called a few times a second.
         database: the database's name.
         patience: seconds without any answer of the service after which to give up.
@@ -134,26 +115,18 @@ def publish(
     started = time.monotonic()
     by_id, dimensions = _index(items, version)
     digest = checksum(items)
-    meters: list[Meter] = []
+    work = Load(endpoint, credential, database, patience, pace, progress)
 
-    def in_slot(slot: str, work: Callable[[_Target], Awaitable[_Done]]) -> _Done:
-        async def connected() -> _Done:
-            async with writer_client(endpoint, credential, patience=patience) as client:
-                place = client.get_database_client(database)
-                container = place.get_container_client(item_container(slot))
-                return await work(_Target(container, endpoint, patience, progress, meters))
-
-        return asyncio.run(connected())
-
-    def report(slot: str, done: _Done, *, already_active: bool) -> PublishReport:
+    def report(slot: str, done: Done, *, already_active: bool) -> PublishReport:
         return PublishReport(
             slot=slot,
             version=version,
             items=len(by_id),
             written=done.written,
             deleted=done.deleted,
-            request_units=sum(meter.request_units for meter in meters),
-            retries=sum(meter.retries for meter in meters),
+            request_units=sum(meter.request_units for meter in work.meters),
+            retries=sum(meter.retries for meter in work.meters),
+            throttled=sum(meter.throttled for meter in work.meters),
             seconds=time.monotonic() - started,
             already_active=already_active,
         )
@@ -162,7 +135,7 @@ def publish(
         active = _same_version(control, version, digest)
         if active is None:
             return None
-        found = in_slot(active.slot, lambda target: _look(target, by_id, version))
+        found = asyncio.run(work.look(active.slot, by_id, version))
         if found.is_whole:
             return report(active.slot, found, already_active=True)
         _LOG.warning("version %s is active but not whole; publishing it again", version)
@@ -171,6 +144,8 @@ def publish(
     with control_store(
         endpoint, credential, database=database, dimensions=dimensions, patience=patience
     ) as store:
+        # Of a publish or rollback that was killed before it could do so.
+        trail.settle(store)
         before = store.read()
         if nothing_to_do := already(before):
             return nothing_to_do
@@ -186,9 +161,8 @@ def publish(
                     store.update(lambda c: slots.release(c, load))
                     return nothing_to_do
                 slot = slots.free_slot(control)
-                done = in_slot(
-                    slot, lambda target: _load(target, by_id, version, slot, keeper.may_write)
-                )
+                done = asyncio.run(work.fill(slot, by_id, version, model, keeper.held_until))
+            made = report(slot, done, already_active=False)
             store.update(
                 lambda control: slots.promote(
                     control,
@@ -199,6 +173,9 @@ def publish(
                     metrics=metrics,
                     who=who,
                     now=datetime.now(UTC),
+                    why=why,
+                    gates=gates,
+                    costs={name: getattr(made, name) for name in _COSTS},
                 )
             )
         except BaseException:
@@ -206,7 +183,8 @@ def publish(
             with suppress(ExportError):
                 replace(store, patience=1.0).update(lambda c: slots.release(c, load))
             raise
-        return report(slot, done, already_active=False)
+        _settle_if_possible(store)
+        return replace(made, seconds=time.monotonic() - started)
 
 
 def rollback(
@@ -214,10 +192,19 @@ def rollback(
     credential: Credential,
     *,
     who: str,
+    why: str | None = None,
     database: str = DATABASE,
     patience: float = PATIENCE_SECONDS,
 ) -> Control:
     """Make the previous version active again, also while a load runs.
+
+    Args:
+        endpoint: the account's address.
+        credential: its key, or a token credential with a data-plane role.
+        who: person or service that decides it.
+        why: their reason, for the history.
+        database: the database's name.
+        patience: seconds without any answer of the service after which to give up.
 
     Returns:
         The state after it; a second rollback undoes the first.
@@ -235,7 +222,11 @@ def rollback(
                 f"There is no previous version in database {database} at {endpoint} to roll back "
                 "to; publish another one instead."
             )
-        return store.update(lambda c: slots.rollback(c, to, who=who, now=datetime.now(UTC)))
+        after = store.update(
+            lambda c: slots.rollback(c, to, who=who, now=datetime.now(UTC), why=why)
+        )
+        _settle_if_possible(store)
+        return after
 
 
 def status(
@@ -256,43 +247,73 @@ def status(
         return store.read()
 
 
-@dataclass(frozen=True)
-class _Done:
-    """What was found or done in a slot."""
+def history(
+    endpoint: str,
+    credential: Credential,
+    *,
+    limit: int = 50,
+    database: str = DATABASE,
+    patience: float = PATIENCE_SECONDS,
+) -> list[Event]:
+    """The newest promotions and rollbacks, newest first.
 
-    written: int = 0
-    deleted: int = 0
-    is_whole: bool = True
+    Raises:
+        ExportError: a document of the trail is damaged.
+        UnavailableError, CredentialsError: the service does not answer, or refuses.
+    """
+    with control_store(
+        endpoint, credential, database=database, dimensions=None, patience=patience
+    ) as store:
+        return trail.read(store, limit)
 
 
-async def _look(target: _Target, items: Mapping[str, Item], version: str) -> _Done:
-    return _Done(is_whole=(await target.compare(items, version)).is_whole)
+def clean(
+    endpoint: str,
+    credential: Credential,
+    *,
+    who: str,
+    pace: Pace = _UNLIMITED,
+    progress: ProgressCallback | None = None,
+    database: str = DATABASE,
+    patience: float = PATIENCE_SECONDS,
+) -> tuple[str, int]:
+    """Empty the slot that is neither active nor previous: an abandoned load, or an old version.
+
+    Nothing needs this but the bill: the next load takes that slot, and deletes what it does not
+    overwrite. Documents carry no time to live that would do the same by itself, because at the
+    promotion it would have to be taken off each of them again, a second write of everything, and
+    one that was missed would vanish from the active version.
+
+    Returns:
+        The slot, and how many documents it had.
+
+    Raises:
+        HeldByAnotherError: a publish is loading.
+        UnavailableError, CredentialsError: the service does not answer, or refuses.
+    """
+    load, work = uuid.uuid4().hex, Load(endpoint, credential, database, patience, pace, progress)
+    with control_store(
+        endpoint, credential, database=database, dimensions=None, patience=patience
+    ) as store:
+        try:
+            with lease.holding(store, version="none", run_id=f"cleaning by {who}", load=load) as (
+                control,
+                keeper,
+            ):
+                slot = slots.free_slot(control)
+                done = asyncio.run(work.empty(slot, keeper.held_until))
+        finally:
+            with suppress(ExportError):
+                replace(store, patience=1.0).update(lambda c: slots.release(c, load))
+    return slot, done.deleted
 
 
-async def _load(
-    target: _Target,
-    items: Mapping[str, Item],
-    version: str,
-    slot: str,
-    may_write: Callable[[], bool],
-) -> _Done:
-    writer = Writer(target.container, target.endpoint, may_write, target.patience)
-    todo = list(items.values())
-    if await target.count(version):  # a load of this version was cut short here
-        present = await target.compare(items, version)
-        todo = [items[item_id] for item_id in (*present.missing, *present.different)]
-    await writer.upsert(todo, version, target.meter("writing", len(todo)))
-
-    found = await target.compare(items, version)
-    verify.refuse(found, version, slot)
-    await writer.delete(found.leftovers, target.meter("deleting", len(found.leftovers)))
-    counted = await target.count(None)
-    if counted != len(items):
-        raise VerificationError(
-            f"Version {version} was not promoted: slot {slot} counts {counted} documents and the "
-            f"version has {len(items)}; the active version is untouched, run again."
-        )
-    return _Done(written=len(todo), deleted=len(found.leftovers))
+def _settle_if_possible(store: ControlStore) -> None:
+    """After a flip, which stands whether or not its event can be copied now."""
+    try:
+        trail.settle(replace(store, patience=min(store.patience, 5.0)))
+    except ExportError as error:
+        _LOG.warning("the history will be completed by the next publish: %s", error)
 
 
 def _index(items: Sequence[Item], version: str) -> tuple[dict[str, Item], int]:

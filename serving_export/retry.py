@@ -44,6 +44,11 @@ def is_transient(error: BaseException) -> bool:
     )
 
 
+def is_throttled(error: BaseException) -> bool:
+    """Whether the service refused the request for want of throughput."""
+    return isinstance(error, CosmosHttpResponseError) and error.status_code == 429
+
+
 def reason(error: BaseException) -> str:
     """The cause in a few words: the status, or the first line of the transport's own message."""
     if isinstance(error, CosmosHttpResponseError) and error.status_code:
@@ -113,7 +118,7 @@ class Patience:
             ) from error
         # Full jitter keeps many writers that failed together from coming back together.
         backoff = min(_LONGEST_DELAY_SECONDS, _FIRST_DELAY_SECONDS * 2.0 ** min(attempt, 10))
-        wait = max(backoff * random.uniform(0.5, 1.0), _retry_after_seconds(error))  # noqa: S311
+        wait = max(backoff * random.uniform(0.5, 1.0), retry_after_seconds(error))  # noqa: S311
         return min(wait, max(left, _FIRST_DELAY_SECONDS))
 
 
@@ -137,7 +142,8 @@ def persist(
             attempt += 1
 
 
-def _retry_after_seconds(error: AzureError | None) -> float:
+def retry_after_seconds(error: AzureError | None) -> float:
+    """How long the service asked to wait; 0 when it did not say."""
     headers = getattr(error, "headers", None) or {}
     try:
         return float(headers.get("x-ms-retry-after-ms", 0)) / 1000

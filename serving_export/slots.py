@@ -8,17 +8,21 @@ load it is about, so that one whose answer was lost can be made again without ha
     begin_load -> renew ... -> promote        active <- loaded, previous <- active
                             -> release        nothing changes
     rollback                                  active <-> previous, also while a load runs
+
+A promotion and a rollback leave an event behind in the same change, so that none can be lost;
+`history.py` moves events on to documents of their own.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
 from serving_export.containers import SLOTS
 from serving_export.errors import ExportError, HeldByAnotherError, NothingPublishedError
+from serving_export.events import Action, Event, event_from_json, event_to_json
 
 FORMAT = 1
 LEASE = timedelta(seconds=30)
@@ -78,11 +82,21 @@ class Loading:
 
 @dataclass(frozen=True)
 class Control:
-    """The control document: what is active, what was before, what is being loaded."""
+    """The control document: what is active, what was before, what is being loaded.
+
+    Attributes:
+        active: what readers get.
+        previous: what a rollback leads to.
+        loading: the load under way.
+        numbered: events so far.
+        events: those that have no document of their own yet.
+    """
 
     active: Published | None = None
     previous: Published | None = None
     loading: Loading | None = None
+    numbered: int = 0
+    events: tuple[Event, ...] = ()
 
 
 def begin_load(control: Control, wanted: Loading, *, now: datetime, abandoned: bool) -> Control:
@@ -137,6 +151,9 @@ def promote(
     metrics: Mapping[str, Any],
     who: str,
     now: datetime,
+    why: str | None = None,
+    gates: Sequence[str] = (),
+    costs: Mapping[str, float] | None = None,
 ) -> Control:
     """Make the loaded version active, the active one previous, and give the lease back.
 
@@ -146,7 +163,8 @@ def promote(
     Raises:
         HeldByAnotherError, ExportError: as `renew`; a load that lost its lease never goes live.
     """
-    if control.active and control.active.load == load:
+    # Previous when somebody rolled back before this answer came.
+    if any(part and part.load == load for part in (control.active, control.previous)):
         return control
     held = _held(control, load)
     active = Published(
@@ -163,7 +181,10 @@ def promote(
     )
     repaired = control.active is not None and control.active.version == active.version
     previous = control.previous if repaired else control.active
-    return Control(active=active, previous=previous, loading=None)
+    after = replace(control, active=active, previous=previous, loading=None)
+    return _with_event(
+        after, control.active, "promotion", why=why, gates=tuple(gates), costs=dict(costs or {})
+    )
 
 
 def release(control: Control, load: str) -> Control:
@@ -173,7 +194,9 @@ def release(control: Control, load: str) -> Control:
     return control
 
 
-def rollback(control: Control, to: Published, *, who: str, now: datetime) -> Control:
+def rollback(
+    control: Control, to: Published, *, who: str, now: datetime, why: str | None = None
+) -> Control:
     """Make the previous version active again and the active one previous.
 
     Args:
@@ -181,6 +204,7 @@ def rollback(control: Control, to: Published, *, who: str, now: datetime) -> Con
         to: the version that was previous when the rollback was decided.
         who: who decided it.
         now: UTC.
+        why: their reason.
 
     Raises:
         NothingPublishedError: another promotion or rollback came in between.
@@ -193,7 +217,45 @@ def rollback(control: Control, to: Published, *, who: str, now: datetime) -> Con
             "between; look at the status and decide again."
         )
     active = replace(control.previous, promoted_at=now, promoted_by=who)
-    return replace(control, active=active, previous=control.active)
+    after = replace(control, active=active, previous=control.active)
+    return _with_event(after, control.active, "rollback", why=why, gates=(), costs={})
+
+
+def settled(control: Control, up_to: int) -> Control:
+    """Drop the events that have documents of their own, up to a number."""
+    return replace(control, events=tuple(e for e in control.events if e.number > up_to))
+
+
+def _with_event(
+    after: Control,
+    replaced: Published | None,
+    action: Action,
+    *,
+    why: str | None,
+    gates: tuple[str, ...],
+    costs: Mapping[str, float],
+) -> Control:
+    active = after.active
+    assert active is not None  # noqa: S101  it was just set
+    number = after.numbered + 1
+    event = Event(
+        number=number,
+        action=action,
+        at=active.promoted_at,
+        who=active.promoted_by,
+        why=why,
+        version=active.version,
+        run_id=active.run_id,
+        slot=active.slot,
+        replaced=replaced.version if replaced else None,
+        items=active.items,
+        checksum=active.checksum,
+        metrics=active.metrics,
+        gates=gates,
+        costs=costs,
+        load=active.load,
+    )
+    return replace(after, numbered=number, events=(*after.events, event))
 
 
 def _held(control: Control, load: str) -> Loading:
@@ -214,12 +276,13 @@ def _held(control: Control, load: str) -> Loading:
 
 def to_json(control: Control) -> dict[str, Any]:
     """The control document's body, without its id."""
-    body: dict[str, Any] = {"format": FORMAT}
+    body: dict[str, Any] = {"format": FORMAT, "numbered": control.numbered}
     for name in ("active", "previous", "loading"):
         part = getattr(control, name)
         body[name] = part and {
             k: v.isoformat() if isinstance(v, datetime) else v for k, v in asdict(part).items()
         }
+    body["events"] = [event_to_json(event) for event in control.events]
     return body
 
 
@@ -227,21 +290,27 @@ def from_json(body: Mapping[str, Any]) -> Control:
     """The state in a control document.
 
     Raises:
-        ExportError: the document is of another format, or damaged.
+        ExportError: the document is of another format, damaged, or contradicts itself.
     """
     if body.get("format") != FORMAT:
         raise ExportError(
             f"The control document has format {body.get('format')!r} and this package reads "
             f"{FORMAT}; use the version of hyperrec that wrote it."
         )
-    kinds = {"active": Published, "previous": Published, "loading": Loading}
     try:
-        parts = {name: _part(kind, body.get(name)) for name, kind in kinds.items()}
-    except (TypeError, ValueError) as error:
+        control = Control(
+            active=_part(Published, body.get("active")),
+            previous=_part(Published, body.get("previous")),
+            loading=_part(Loading, body.get("loading")),
+            numbered=int(body.get("numbered", 0)),
+            events=tuple(event_from_json(event) for event in body.get("events", ())),
+        )
+    except (TypeError, ValueError, AttributeError) as error:
         raise ExportError(
             f"The control document is damaged ({error}); restore it, or delete it and publish."
         ) from error
-    return Control(**parts)
+    _check(control)
+    return control
 
 
 def _part(kind: Any, body: Mapping[str, Any] | None) -> Any:
@@ -249,3 +318,18 @@ def _part(kind: Any, body: Mapping[str, Any] | None) -> Any:
         return None
     times = {"promoted_at", "expires_at"}
     return kind(**{k: datetime.fromisoformat(v) if k in times else v for k, v in body.items()})
+
+
+def _check(control: Control) -> None:
+    """Refuse a state that no sequence of changes leads to: one slot in two parts."""
+    parts = {
+        name: part.slot
+        for name in ("active", "previous", "loading")
+        if (part := getattr(control, name)) is not None
+    }
+    if set(parts.values()) - set(SLOTS) or len(set(parts.values())) != len(parts):
+        said = ", ".join(f"{name} {slot}" for name, slot in parts.items())
+        raise ExportError(
+            f"The control document contradicts itself (slots: {said}); restore it, or delete it "
+            "and publish."
+        )

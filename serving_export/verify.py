@@ -12,8 +12,9 @@ from azure.cosmos.aio import ContainerProxy
 
 from serving_export.documents import Item, encode_id, from_document
 from serving_export.errors import ExportError, VerificationError
-from serving_export.retry import Patience
-from serving_export.writer import Meter
+from serving_export.meter import Meter
+from serving_export.pacing import Budget
+from serving_export.retry import Patience, is_throttled, retry_after_seconds
 
 _PAGE = 1000
 _NAMED = 3
@@ -46,6 +47,7 @@ async def compare(
     *,
     endpoint: str,
     patience: float,
+    budget: Budget,
     meter: Meter,
 ) -> Comparison:
     """Read every document of a slot and compare it with its item, bit for bit.
@@ -56,6 +58,7 @@ async def compare(
         version: its name.
         endpoint: the account's address, for messages.
         patience: seconds without an answer after which to give up.
+        budget: request units that this process may spend.
         meter: counts documents and request units.
 
     Raises:
@@ -64,7 +67,7 @@ async def compare(
     unseen = set(items)
     different: list[str] = []
     leftovers: list[tuple[str, str]] = []
-    async for document in _documents(container, endpoint, patience, meter):
+    async for document in _documents(container, endpoint, patience, budget, meter):
         item_id = str(document.get("item_id", ""))
         item = items.get(item_id)
         if item is None or document["id"] != encode_id(item_id):
@@ -125,7 +128,7 @@ def refuse(found: Comparison, version: str, slot: str) -> None:
 
 
 async def _documents(
-    container: ContainerProxy, endpoint: str, patience: float, meter: Meter
+    container: ContainerProxy, endpoint: str, patience: float, budget: Budget, meter: Meter
 ) -> AsyncIterator[Mapping[str, Any]]:
     pages = container.query_items(
         "SELECT * FROM c", max_item_count=_PAGE, response_hook=meter.charge
@@ -133,16 +136,21 @@ async def _documents(
     waiting = Patience(patience, endpoint, "reading items back")
     attempt = 0
     while True:
+        reserved, before = await budget.turn(), meter.request_units
         try:
             # The pager keeps its place when a page fails, so the same page is asked for again.
             page = [document async for document in await anext(pages)]
         except StopAsyncIteration:
             return
         except AzureError as error:
-            meter.retries += 1
+            meter.retried(throttled=is_throttled(error))
+            if is_throttled(error):
+                budget.throttled(retry_after_seconds(error))
             await asyncio.sleep(waiting.delay(attempt, error))
             attempt += 1
             continue
+        finally:
+            budget.settle(reserved, meter.request_units - before)
         waiting.progressed()
         attempt = 0
         meter.finished(len(page))

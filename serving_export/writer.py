@@ -1,4 +1,4 @@
-"""Many small writes to one container: concurrent, patient, and never after the lease is lost.
+"""Many small writes to one container: concurrent, patient, paced, never after the lease is lost.
 
 An upsert costs the client about a millisecond of CPU, so more than 32 in flight only adds latency.
 A write that fails for a passing reason is sent again: the same document under the same id, so
@@ -17,62 +17,14 @@ from azure.core.exceptions import AzureError
 from azure.cosmos.aio import ContainerProxy
 from azure.cosmos.exceptions import CosmosResourceNotFoundError
 
-from serving_export.documents import Item, to_document
-from serving_export.retry import Patience, explain, is_transient
+from serving_export.meter import Meter, charge_of
+from serving_export.pacing import Budget
+from serving_export.retry import Patience, explain, is_throttled, is_transient, retry_after_seconds
 
 Thing = TypeVar("Thing")
+Document = Mapping[str, Any]
 
 CONCURRENCY = 32
-_REPORT_SECONDS = 0.2
-
-
-@dataclass(frozen=True)
-class Progress:
-    """How far one part of a publish is.
-
-    Attributes:
-        doing: "writing", "verifying" or "deleting".
-        done: documents finished.
-        total: documents in all.
-        request_units: charged so far, as the service reports it; 0 where it does not.
-        retries: requests that had to be sent again so far.
-    """
-
-    doing: str
-    done: int
-    total: int
-    request_units: float
-    retries: int
-
-
-ProgressCallback = Callable[[Progress], None]
-
-
-class Meter:
-    """Counts requests of one part of a publish and reports them a few times a second."""
-
-    def __init__(self, doing: str, total: int, callback: ProgressCallback | None) -> None:
-        self._doing = doing
-        self._total = total
-        self._callback = callback
-        self._reported = 0.0
-        self.done = 0
-        self.request_units = 0.0
-        self.retries = 0
-
-    def charge(self, headers: Mapping[str, Any], _body: object = None) -> None:
-        """Add the request charge of an answer; a response hook of the SDK."""
-        self.request_units += float(headers.get("x-ms-request-charge", 0) or 0)
-
-    def finished(self, count: int = 1) -> None:
-        """Count documents that are done."""
-        self.done += count
-        now = time.monotonic()
-        if self._callback and (now - self._reported >= _REPORT_SECONDS or self.done == self._total):
-            self._reported = now
-            self._callback(
-                Progress(self._doing, self.done, self._total, self.request_units, self.retries)
-            )
 
 
 @dataclass(frozen=True)
@@ -82,27 +34,45 @@ class Writer:
     Attributes:
         container: the slot's container.
         endpoint: the account's address, for messages.
-        may_write: asked before every request; False stops writing for now, an error for good.
+        held_until: asked before every request: until when, on `time.monotonic`, the lease is
+            surely held; in the past, writing stops for now; an error stops it for good.
         patience: seconds without a single success after which to give up.
+        budget: request units that this process may spend.
     """
 
     container: ContainerProxy
     endpoint: str
-    may_write: Callable[[], bool]
+    held_until: Callable[[], float]
     patience: float
+    budget: Budget
 
-    async def upsert(self, items: Sequence[Item], version: str, meter: Meter) -> None:
-        """Write the documents of the items, over what is there.
+    async def upsert(self, documents: Iterable[Document], meter: Meter) -> None:
+        """Write documents, over what is there.
 
         Raises:
             UnavailableError: no write succeeded for as long as the patience lasts.
             ExportError: a document was refused; names its item.
         """
+        queue = iter(documents)
 
-        async def put(item: Item) -> None:
-            await self.container.upsert_item(to_document(item, version), response_hook=meter.charge)
+        async def take() -> Document | None:
+            return next(queue, None)
 
-        await self._all(items, put, lambda item: item.item_id, meter)
+        await self.upsert_from(take, meter)
+
+    async def upsert_from(
+        self, take: Callable[[], Awaitable[Document | None]], meter: Meter
+    ) -> None:
+        """Write documents as they come, until None comes instead of one.
+
+        Raises:
+            UnavailableError, ExportError: as `upsert`.
+        """
+
+        async def put(document: Document, hook: Callable[..., None]) -> None:
+            await self.container.upsert_item(dict(document), response_hook=hook)
+
+        await self._all(take, put, lambda document: str(document["item_id"]), meter)
 
     async def delete(self, documents: Sequence[tuple[str, str]], meter: Meter) -> None:
         """Delete documents by (document id, item id); one that is not there is done already.
@@ -110,28 +80,31 @@ class Writer:
         Raises:
             UnavailableError, ExportError: as `upsert`.
         """
+        queue = iter(documents)
 
-        async def remove(document: tuple[str, str]) -> None:
+        async def take() -> tuple[str, str] | None:
+            return next(queue, None)
+
+        async def remove(document: tuple[str, str], hook: Callable[..., None]) -> None:
             try:
-                await self.container.delete_item(*document, response_hook=meter.charge)
+                await self.container.delete_item(*document, response_hook=hook)
             except CosmosResourceNotFoundError:
                 return
 
-        await self._all(documents, remove, lambda document: document[1], meter)
+        await self._all(take, remove, lambda document: document[1], meter)
 
     async def _all(
         self,
-        things: Iterable[Thing],
-        send: Callable[[Thing], Awaitable[None]],
+        take: Callable[[], Awaitable[Thing | None]],
+        send: Callable[[Thing, Callable[..., None]], Awaitable[None]],
         name: Callable[[Thing], str],
         meter: Meter,
     ) -> None:
         waiting = Patience(self.patience, self.endpoint, "writing items")
-        queue = iter(things)
 
         async def work() -> None:
-            for thing in queue:
-                await self._persist(lambda: send(thing), name(thing), waiting, meter)  # noqa: B023
+            while (thing := await take()) is not None:
+                await self._persist(thing, send, name, waiting, meter)
                 meter.finished()
 
         tasks = [asyncio.create_task(work()) for _ in range(CONCURRENCY)]
@@ -144,23 +117,39 @@ class Writer:
 
     async def _persist(
         self,
-        send: Callable[[], Awaitable[None]],
-        item_id: str,
+        thing: Thing,
+        send: Callable[[Thing, Callable[..., None]], Awaitable[None]],
+        name: Callable[[Thing], str],
         waiting: Patience,
         meter: Meter,
     ) -> None:
         attempt = 0
         while True:
             failure: AzureError | None = None
+            reserved = await self.budget.turn()
+            charged = 0.0
+
+            def hook(headers: Mapping[str, Any], _body: object = None) -> None:
+                nonlocal charged
+                charged += charge_of(headers)
+                meter.charge(headers)
+
             try:
-                if self.may_write():
-                    await send()
+                # Asked last of all: what comes before may have waited.
+                if time.monotonic() < self.held_until():
+                    await send(thing, hook)
                     waiting.progressed()
                     return
             except AzureError as error:
                 if not is_transient(error):
-                    raise explain(error, self.endpoint, f"writing item {item_id[:40]!r}") from error
+                    item = f"writing item {name(thing)[:40]!r}"
+                    raise explain(error, self.endpoint, item) from error
                 failure = error
-                meter.retries += 1
+                meter.retried(throttled=is_throttled(error))
+                if is_throttled(error):
+                    self.budget.throttled(retry_after_seconds(error))
+            finally:
+                self.budget.settle(reserved, charged)
             await asyncio.sleep(waiting.delay(attempt, failure))
-            attempt += 1
+            # A throttled request waits for as long as it was told, and all wait with it.
+            attempt += failure is None or not is_throttled(failure)

@@ -1,4 +1,4 @@
-"""`hyperrec status | rollback | recommend | similar`: what Cosmos DB holds and answers."""
+"""What Cosmos DB holds and answers: `hyperrec status`, `history`, `rollback`, `clean` and more."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from serving_export.slots import Control
 
 if TYPE_CHECKING:
     from pipelines.settings import CosmosAccount
+    from serving_export.events import Event
 
 
 @app.command()
@@ -37,17 +38,52 @@ def status() -> None:
         _print_control(control)
 
 
+Why = Annotated[str | None, typer.Option("--why", help="the reason, for the history")]
+
+
 @app.command()
-def rollback() -> None:
+def history(
+    limit: Annotated[int, typer.Option("--limit", min=1, max=1000, help="how many events")] = 20,
+) -> None:
+    """Show who made which version active, when and why, newest first."""
+    from pipelines.settings import patience_seconds  # noqa: PLC0415
+    from serving_export.publish import history as read_history  # noqa: PLC0415
+
+    try:
+        with _cosmos() as cosmos:
+            events = read_history(
+                cosmos.endpoint, cosmos.credential, limit=limit, patience=patience_seconds()
+            )
+    except NothingPublishedError as nothing:
+        console.print(str(nothing))
+    else:
+        _print_history(events)
+
+
+@app.command()
+def rollback(why: Why = None) -> None:
     """Make the previous version active again; a second time undoes the first."""
     from pipelines.settings import patience_seconds  # noqa: PLC0415
     from serving_export.publish import rollback as roll_back  # noqa: PLC0415
 
-    who = f"{getpass.getuser()}@{socket.gethostname()}"
     with _cosmos() as cosmos:
-        _print_control(
-            roll_back(cosmos.endpoint, cosmos.credential, who=who, patience=patience_seconds())
+        control = roll_back(
+            cosmos.endpoint, cosmos.credential, who=_who(), why=why, patience=patience_seconds()
         )
+    _print_control(control)
+
+
+@app.command()
+def clean() -> None:
+    """Empty the slot that no version needs: an abandoned load's, or that of an old version."""
+    from pipelines.settings import patience_seconds  # noqa: PLC0415
+    from serving_export.publish import clean as empty_slot  # noqa: PLC0415
+
+    with _cosmos() as cosmos:
+        slot, deleted = empty_slot(
+            cosmos.endpoint, cosmos.credential, who=_who(), patience=patience_seconds()
+        )
+    console.print(f"Deleted {deleted:,} documents from slot {slot}, which no version needs.")
 
 
 Count = Annotated[int, typer.Option("--k", min=1, max=1000, help="how many items")]
@@ -132,6 +168,26 @@ def _print_recommendations(found: list[Recommendation]) -> None:
     for place, each in enumerate(found, 1):
         title = escape(each.title or "")
         table.add_row(str(place), escape(each.item_id), f"{each.score:.4f}", title)
+    console.print(table)
+
+
+def _who() -> str:
+    return f"{getpass.getuser()}@{socket.gethostname()}"
+
+
+def _print_history(events: list[Event]) -> None:
+    if not events:
+        console.print("Nothing has been promoted or rolled back yet.")
+        return
+    table = Table("", "when (UTC)", "what", "version", "instead of", "by", "why")
+    for event in events:
+        table.add_row(
+            str(event.number),
+            f"{event.at:%Y-%m-%d %H:%M:%S}",
+            event.action,
+            *(escape(word or "-") for word in (event.version, event.replaced, event.who)),
+            escape("; ".join(filter(None, (event.why, *event.gates))) or "-"),
+        )
     console.print(table)
 
 

@@ -5,9 +5,22 @@ The run is looked for before the stage is imported: a mistyped id is told at onc
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
 from pipelines.cli import options
 from pipelines.cli.app import app
-from pipelines.cli.show import print_counts, print_metrics, print_outputs, print_published
+from pipelines.cli.show import (
+    console,
+    print_counts,
+    print_metrics,
+    print_outputs,
+    print_published,
+)
+
+if TYPE_CHECKING:
+    from serving_export.price import Price
 
 
 @app.command()
@@ -63,11 +76,38 @@ def evaluate(run_id: options.RunId, runs: options.Runs = None) -> None:
 
 
 @app.command()
-def export(run_id: options.RunId, runs: options.Runs = None) -> None:
+def export(
+    run_id: options.RunId,
+    runs: options.Runs = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="only say what it would cost, in RU and time")
+    ] = False,
+    why: Annotated[str | None, typer.Option("--why", help="the reason, for the history")] = None,
+) -> None:
     """Publish the judged model of a run to Cosmos DB."""
     from pipelines.start import open_run  # noqa: PLC0415
 
     run = open_run(run_id, runs)
-    from pipelines.stages.export import run_export  # noqa: PLC0415
+    from pipelines.stages.export import price_export, run_export  # noqa: PLC0415
 
-    print_published(run_export(run))
+    if dry_run:
+        _print_price(run_id, price_export(run))
+        return
+    print_published(run_export(run, why=why))
+
+
+def _print_price(version: str, price: Price) -> None:
+    console.print(
+        f"Version {version} has {price.documents:,} documents of {price.mean_bytes:,.0f} bytes on "
+        f"average. Slot {price.slot} has {price.present:,} of them already, and "
+        f"{price.leftovers:,} documents of another version."
+    )
+    basis = (
+        "by the service's published charges"
+        if price.measured_by is None
+        else f"by what version {price.measured_by} cost here"
+    )
+    console.print(
+        f"Publishing it would take about {price.request_units:,.0f} RU ({basis}) and at least "
+        f"{price.seconds:,.0f} s. Nothing was written."
+    )

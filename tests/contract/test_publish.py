@@ -21,9 +21,9 @@ from infra.local.services import cosmos_server
 from serving_export import containers, publish
 from serving_export.documents import Item, checksum
 from serving_export.errors import ExportError, NothingPublishedError
+from serving_export.meter import Progress
 from serving_export.publish import PublishReport
 from serving_export.reader import Reader
-from serving_export.writer import Progress
 
 D = 3
 MODEL: dict[str, Any] = {

@@ -19,10 +19,19 @@ def test_four_containers_and_their_keys() -> None:
 
 
 @pytest.mark.parametrize(
-    ("dimensions", "kind"), [(51, "flat"), (505, "flat"), (506, "diskANN"), (4096, "diskANN")]
+    ("dimensions", "items", "kind"),
+    [
+        (51, 132_399, "flat"),
+        (505, None, "flat"),
+        (506, 50_000, "quantizedFlat"),
+        (506, 50_001, "diskANN"),
+        (4096, None, "diskANN"),
+    ],
 )
-def test_the_index_is_exact_as_long_as_the_service_allows(dimensions: int, kind: str) -> None:
-    policy = containers.indexing_policy(dimensions)
+def test_the_index_fits_the_size_and_number_of_vectors(
+    dimensions: int, items: int | None, kind: str
+) -> None:
+    policy = containers.indexing_policy(dimensions, items)
     assert policy["vectorIndexes"] == [{"path": "/vector", "type": kind}]
     assert {"path": "/vector/*"} in policy["excludedPaths"]
     embedding = containers.vector_policy(dimensions)["vectorEmbeddings"][0]

@@ -33,8 +33,8 @@ from serving_export.errors import (
     UnavailableError,
     VerificationError,
 )
+from serving_export.meter import Progress
 from serving_export.slots import Control
-from serving_export.writer import Progress
 from tests.serving_export.publishing_support import Account, make_items
 
 LONG_MS = 60_000
@@ -204,13 +204,13 @@ def test_a_load_whose_lease_was_taken_stops_writing(
         ) as store,
         lease.holding(store, version="v1", run_id="one", load="one") as (_, keeper),
     ):
-        assert keeper.may_write()
+        assert keeper.held_until() > time.monotonic()
         taken = slots.Loading("", "v2", "two", "far:1:two", None, "two", datetime.now(UTC))
         store.update(
             lambda control: slots.begin_load(control, taken, now=datetime.now(UTC), abandoned=True)
         )
         with pytest.raises(HeldByAnotherError, match="far:1:two took over"):
-            wait_until(lambda: not keeper.may_write(), seconds=10)
+            wait_until(lambda: keeper.held_until() < 0, seconds=10)
 
 
 def test_a_process_is_known_by_more_than_its_number() -> None:

@@ -96,9 +96,15 @@ class Protocol(RuleBasedStateMachine):
         except ExportError:
             assert before.loading is None or before.loading.load != load
             return
-        assert self.control.active is not None and self.control.active.load == load
-        if before != self.control:
+        assert self.control.active is not None
+        if before == self.control:  # its answer had been lost, and perhaps it was rolled back
+            assert load in {p.load for p in (before.active, before.previous) if p}
+        else:
+            assert self.control.active.load == load
             assert self.control.previous == before.active
+            assert self.control.events[:-1] == before.events
+            event = self.control.events[-1]
+            assert (event.action, event.load) == ("promotion", load)
             assert promote(self.control, load) == self.control  # its answer may have been lost
 
     @precondition(lambda self: self.loads)
@@ -117,8 +123,21 @@ class Protocol(RuleBasedStateMachine):
         self.control = slots.rollback(before, before.previous, who="me", now=self.now)
         assert self.control.previous == before.active
         assert self.control.loading == before.loading
+        assert self.control.events[-1].action == "rollback"
+        assert self.control.events[-1].load == before.previous.load
         again = slots.rollback(self.control, before.previous, who="me", now=self.now)
         assert again == self.control
+
+    @rule()
+    def events_are_copied(self) -> None:
+        self.control = slots.settled(self.control, up_to=self.control.numbered)
+        assert self.control.events == ()
+
+    @invariant()
+    def events_are_numbered_without_a_gap(self) -> None:
+        numbers = [event.number for event in self.control.events]
+        last = self.control.numbered
+        assert numbers == list(range(last - len(numbers) + 1, last + 1))
 
     @invariant()
     def slots_are_distinct(self) -> None:
