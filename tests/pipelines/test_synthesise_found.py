@@ -34,7 +34,7 @@ def made(folder: Path, *dirt: str) -> Folder:
 
 @pytest.fixture(scope="module")
 def dirty(tmp_path_factory: pytest.TempPathFactory) -> Folder:
-    return made(tmp_path_factory.mktemp("raw"), "0.004", "bot=0")
+    return made(tmp_path_factory.mktemp("raw"), "0.004")
 
 
 @pytest.fixture(scope="module")
