@@ -45,7 +45,7 @@ def settle(events: DataFrame) -> DataFrame:
     here_and_later = pair.rowsBetween(Window.unboundedPreceding, Window.currentRow)
 
     def as_before(name: str) -> Column:
-        return F.lead(name).over(pair).eqNullSafe(F.col(name))
+        return F.col(f"earlier_{name}").eqNullSafe(F.col(name))
 
     rows = events.select(
         "user_id",
@@ -55,6 +55,11 @@ def settle(events: DataFrame) -> DataFrame:
         "quantity",
         (F.col("event_type") == "return").alias("is_return"),
         _fingerprint().alias("fingerprint"),
+    )
+    # What one select asks of a window costs one walk over the rows.
+    compared = ("event_time", "event_type", "fingerprint")
+    rows = rows.select(
+        "*", *(F.lead(name).over(pair).alias(f"earlier_{name}") for name in compared)
     )
     # Of equal rows and of repeated events the earliest in this order stays: it is the last one
     # that returns would cancel, so it is there whenever any of them is left.
