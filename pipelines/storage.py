@@ -1,4 +1,4 @@
-"""Blobs behind one small interface: ``file://`` folders and ``az://`` containers.
+"""Blobs behind one small interface: ``file://`` folders, ``az://`` and ``abfss://`` containers.
 
 Both write a blob whole or not at all, both can create a blob only where none is
 (`create`, the conditional put on which manifests rest), both list by prefix. A name is relative
@@ -37,7 +37,7 @@ from pipelines.errors import (
     StorageUnavailableError,
     UsageError,
 )
-from pipelines.settings import BlobAccount, blob_account, patience_seconds
+from pipelines.settings import BlobAccount, Environment, blob_account, patience_seconds
 
 
 @dataclass(frozen=True)
@@ -80,14 +80,17 @@ class Storage(Protocol):
 
 
 def open_storage(url: str, *, account: BlobAccount | None = None) -> Storage:
-    """The storage at ``file:///folder``, ``/folder`` or ``az://container/prefix``.
+    """The storage at ``file:///folder``, ``/folder``, ``az://container/prefix`` or ``abfss://``.
 
     Args:
-        url: where the blobs lie. A plain path means a folder of this machine.
-        account: the blob account of an ``az://`` URL; by default the configured one.
+        url: where the blobs lie. A plain path means a folder of this machine. With
+            ``abfss://container@account.dfs.core.windows.net/prefix``, as Spark writes it, the
+            address names the account.
+        account: the blob account; by default the configured one.
 
     Raises:
-        UsageError: the scheme is another one, or no account is configured.
+        UsageError: the scheme is another one, the address is not whole, or no account is
+            configured.
     """
     parts = urlsplit(url)
     if parts.scheme == "az":
@@ -96,14 +99,41 @@ def open_storage(url: str, *, account: BlobAccount | None = None) -> Storage:
                 f"{url} names no container: write az://CONTAINER or az://CONTAINER/FOLDER."
             )
         return Container(account or blob_account(), parts.netloc, parts.path.strip("/"))
+    if parts.scheme == "abfss":
+        container, _, host = parts.netloc.partition("@")
+        name, _, rest = host.partition(".dfs.")
+        if not (container and name and rest):
+            raise UsageError(
+                f"{url} is not whole: write abfss://CONTAINER@ACCOUNT.dfs.core.windows.net or "
+                "abfss://CONTAINER@ACCOUNT.dfs.core.windows.net/FOLDER."
+            )
+        opened = Container(
+            account or _account_at(f"https://{name}.blob.{rest}"),
+            container,
+            parts.path.strip("/"),
+        )
+        # As it was given, so that Spark reads it by the connector of its platform.
+        opened.url = url.rstrip("/")
+        return opened
     if parts.scheme == "file":
         # file://folder/x is read as the relative path folder/x, as people write it.
         return Folder(Path(unquote(parts.netloc + parts.path)))
     if parts.scheme == "":
         return Folder(Path(url))
     raise UsageError(
-        f"{url} has the scheme {parts.scheme}://, which is not one of file:// and az://."
+        f"{url} has the scheme {parts.scheme}://, which is not one of file://, az:// and abfss://."
     )
+
+
+def _account_at(url: str) -> BlobAccount:
+    """The account at an address, with the credential that the environment has for it."""
+    environment = Environment()
+    if environment.azure_storage_connection_string is not None:
+        account = blob_account(environment)
+        if account.url.rstrip("/") == url:
+            return account
+    here = {"azure_storage_account_url": url, "azure_storage_connection_string": None}
+    return blob_account(environment.model_copy(update=here))
 
 
 def write_if_changed(storage: Storage, name: str, data: bytes) -> bool:

@@ -36,12 +36,12 @@ def mark_bots(settled: DataFrame, config: PreprocessConfig) -> DataFrame:
         return settled
     user = Window.partitionBy("user_id")
     is_event = F.coalesce(~F.col("dropped_by").isin(*_NO_EVENTS), F.lit(True))
-    rows = settled.withColumn("events", F.count(F.when(is_event, 1)).over(user))
+    # What one select asks of a window costs one walk over the rows.
+    events = F.count(F.when(is_event, 1)).over(user).alias("events")
+    busiest = F.mode(F.when(is_event, _day())).over(user).alias("busiest")
+    rows = settled.select("*", events, busiest) if per_day else settled.select("*", events)
     is_bot = F.col("events") > in_all if in_all else F.lit(False)
     if per_day:
-        # Almost nobody has so many events in all; only of the others are days looked at.
-        day = F.when(is_event & (F.col("events") > per_day), _day())
-        rows = rows.withColumn("busiest", F.mode(day).over(user))
         in_busiest = F.count(F.when(is_event & (_day() == F.col("busiest")), 1))
         rows = rows.withColumn("most_in_a_day", in_busiest.over(user))
         is_bot |= F.col("most_in_a_day") > per_day

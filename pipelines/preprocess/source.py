@@ -1,7 +1,9 @@
-"""The raw layout: which blobs belong to a run, and a Spark data source that reads them.
+"""The raw layout: which blobs belong to a run, and how Spark reads them.
 
-The source reads through `pipelines.storage`, so ``file://`` and ``az://`` work alike and no jar
-is needed. Its options carry a URL and file names; a worker signs in from its own environment.
+``az://`` and ``file://`` are read by a data source of our own through `pipelines.storage`: no jar
+is needed, and a worker signs in from its own environment. ``abfss://`` is read by the connector
+of the platform that Spark runs on, which signs in as the platform does. Either way a file's bytes
+go through `formats.decode`, so that a bad file has the same fate.
 """
 
 from __future__ import annotations
@@ -10,8 +12,12 @@ import json
 import re
 from collections.abc import Iterator, Sequence
 from datetime import date
+from functools import reduce
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
+import pyarrow as pa
+from pyspark.sql import DataFrame
 from pyspark.sql.datasource import DataSource, DataSourceReader, InputPartition
 
 from pipelines.errors import PipelineError, UsageError
@@ -21,14 +27,16 @@ from pipelines.preprocess.tables import INTERACTIONS, ITEMS, TABLES, RawTable
 from pipelines.storage import Blob, Storage, open_storage
 
 if TYPE_CHECKING:
-    import pyarrow as pa
-    from pyspark.sql import DataFrame, SparkSession
+    from pyspark.sql import SparkSession
 
 _DAY = re.compile(rf"{INTERACTIONS.folder}/dt=(\d{{4}}-\d{{2}}-\d{{2}})/")
 
 # Files are read in groups of about this size, so that a year of small days is not 365 tasks.
 _GROUP_BYTES = 16 << 20
 _GROUPS_AT_LEAST = 8
+
+# A file costs something however small it is.
+_OPENING_BYTES = 1 << 16
 
 
 def day_of(name: str) -> str | None:
@@ -89,13 +97,77 @@ def read_raw(spark: SparkSession, url: str, listing: Sequence[Blob], table: RawT
         url: storage that the listing is of.
         listing: blobs of a run; those of other tables are passed over.
         table: the table to read.
+
+    Raises:
+        UsageError: an ``abfss://`` address where Spark has no connector for it.
+        PipelineError: a file is not what it was when it was listed; also while rows are read.
     """
     files = [(blob.name, blob.size) for blob in listing if blob.name.startswith(f"{table.folder}/")]
+    if not files:
+        return spark.createDataFrame([], table.spark_schema)
+    if urlsplit(url).scheme == "abfss":
+        return read_by_connector(spark, url, files, table)
     spark.dataSource.register(RawBlobs)
     return (
         spark.read.format(RawBlobs.name())
         .options(url=url, table=table.folder, files=json.dumps(files))
         .load()
+    )
+
+
+def read_by_connector(
+    spark: SparkSession, url: str, files: list[tuple[str, int]], table: RawTable
+) -> DataFrame:
+    """The rows of files (name, size) that Spark's own file systems read; as `read_raw`."""
+    # Spark passes over files of no bytes, and they would be missing without a word.
+    empty = [batch for name, size in files if not size for batch in _rows(b"", name, 0, url, table)]
+    stand_ins = [spark.createDataFrame(pa.Table.from_batches(empty))] if empty else []
+    paths = {f"{url.rstrip('/')}/{name}": (name, size) for name, size in files if size}
+    if not paths:
+        return stand_ins[0]
+    spark.conf.set("spark.sql.files.maxPartitionBytes", str(_GROUP_BYTES))
+    spark.conf.set("spark.sql.files.openCostInBytes", str(_OPENING_BYTES))
+    try:
+        contents = (
+            spark.read.format("binaryFile")
+            # Names as they stand: no folders like dt=2024-01-01 as columns, no [ab] as patterns.
+            .options(recursiveFileLookup="true", __globPaths__="false")
+            .load(list(paths))
+            .select("path", "content")
+        )
+    except Exception as error:
+        if re.search("No FileSystem for scheme|AzureBlobFileSystem not found", str(error)):
+            raise UsageError(
+                f"Spark cannot read {url} here, since no connector for it is installed: run on a "
+                "platform that has one, or give the address as az://CONTAINER/FOLDER."
+            ) from error
+        if "PATH_NOT_FOUND" in str(error):
+            raise _changed(str(error).splitlines()[0], url) from error
+        raise
+
+    def decode_files(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        for batch in batches:
+            for path, content in zip(batch["path"], batch["content"], strict=True):
+                name, size = paths[path.as_py()]
+                yield from _rows(content.as_py(), name, size, url, table)
+
+    rows = contents.mapInArrow(decode_files, table.spark_schema)
+    return reduce(DataFrame.unionAll, stand_ins, rows)
+
+
+def _rows(data: bytes, name: str, size: int, url: str, table: RawTable) -> Iterator[pa.RecordBatch]:
+    if len(data) != size:
+        raise _changed(name, url)
+    try:
+        yield from decode(data, name, table)
+    except UnreadableFileError as error:
+        yield unreadable_file(table, name, error)
+
+
+def _changed(name: str, url: str) -> PipelineError:
+    return PipelineError(
+        f"{name} in {url} changed while it was read: give the same command again, which starts a "
+        "run over the new file."
     )
 
 
@@ -139,16 +211,7 @@ class RawBlobsReader(DataSourceReader):
         assert isinstance(partition, FileGroup)  # noqa: S101  Spark hands back what it was given
         storage = open_storage(self.url)
         for name, size in partition.files:
-            data = storage.read(name)
-            if len(data) != size:
-                raise PipelineError(
-                    f"{name} in {self.url} changed while it was read: give the same command again, "
-                    "which starts a run over the new file."
-                )
-            try:
-                yield from decode(data, name, self.table)
-            except UnreadableFileError as error:
-                yield unreadable_file(self.table, name, error)
+            yield from _rows(storage.read(name), name, size, self.url, self.table)
 
 
 def group_files(files: list[tuple[str, int]]) -> list[list[tuple[str, int]]]:
@@ -160,6 +223,5 @@ def group_files(files: list[tuple[str, int]]) -> list[list[tuple[str, int]]]:
     for name, size in sorted(files, key=lambda file: (-file[1], file[0])):
         least = filled.index(min(filled))
         groups[least].append((name, size))
-        # A file costs something however small it is.
-        filled[least] += size + (1 << 16)
+        filled[least] += size + _OPENING_BYTES
     return groups

@@ -166,6 +166,32 @@ def test_rollback_while_a_load_runs(place: dict[str, Any], put: Publish) -> None
     assert (control.active.version, control.previous.version) == ("v3", "v1")
 
 
+def test_promotions_and_rollbacks_are_in_the_history(place: dict[str, Any], put: Publish) -> None:
+    put("v1", make_items(4), why="a start")
+    put("v2", make_items(4, seed=1))
+    publish.rollback(who="an operator", why="no umbrellas", **place)
+    events = publish.history(**place)
+    assert [(e.number, e.action, e.version, e.why) for e in events] == [
+        (3, "rollback", "v1", "no umbrellas"),
+        (2, "promotion", "v2", None),
+        (1, "promotion", "v1", "a start"),
+    ]
+    assert publish.status(**place).events == ()
+    assert publish.history(limit=1, **place) == events[:1]
+
+
+def test_the_slot_that_no_version_needs_can_be_emptied(place: dict[str, Any], put: Publish) -> None:
+    versions = {f"v{n}": make_items(3 + n, seed=n) for n in range(3)}
+    for version, items in versions.items():
+        put(version, items)
+    assert publish.clean(who="an operator", **place) == ("a", 3)
+    assert publish.clean(who="an operator", **place) == ("a", 0)
+    control = publish.status(**place)
+    assert control.loading is None
+    assert control.active is not None and control.active.version == "v2"
+    assert put("v2", versions["v2"]).already_active
+
+
 def test_progress_is_told(put: Publish) -> None:
     told: list[Progress] = []
     report = put("v1", make_items(40), progress=told.append)

@@ -19,7 +19,7 @@ from infra.local.process import free_port
 from infra.local.published_keys import AZURITE_ACCOUNT, AZURITE_KEY
 from pipelines.errors import StorageDeniedError, StorageError, StorageUnavailableError, UsageError
 from pipelines.settings import BlobAccount
-from pipelines.storage import Folder, Storage, open_storage
+from pipelines.storage import Container, Folder, Storage, open_storage
 
 WRONG_KEY = "d3Jvbmcgd3Jvbmcgd3Jvbmcgd3Jvbmcgd3Jvbmcgd3Jvbmc="
 
@@ -37,14 +37,51 @@ def test_a_folder_has_several_spellings(tmp_path: Path, monkeypatch: pytest.Monk
 @pytest.mark.parametrize(
     ("url", "says"),
     [
-        ("s3://bucket/x", r"^s3://bucket/x has the scheme s3://, .* file:// and az://\.$"),
+        ("s3://bucket/x", r"^s3://bucket/x has the scheme s3://, .* az:// and abfss://\.$"),
         ("https://acc.blob.core.windows.net/raw", r"has the scheme https://"),
         ("az:///raw", r"^az:///raw names no container: write az://CONTAINER"),
+        ("abfss://raw/x", r"^abfss://raw/x is not whole: write abfss://CONTAINER@ACCOUNT\.dfs"),
+        ("abfss://raw@acc.blob.core.windows.net", r"is not whole: write abfss://CONTAINER@ACC"),
     ],
 )
 def test_an_address_that_is_none_is_told(url: str, says: str) -> None:
     with pytest.raises(UsageError, match=says):
         open_storage(url)
+
+
+def test_the_address_that_spark_reads_names_the_account(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("AZURE_STORAGE_KEY", AZURITE_KEY)
+    monkeypatch.setenv("AZURE_STORAGE_ACCOUNT_URL", "https://another.blob.core.windows.net")
+    monkeypatch.delenv("AZURE_STORAGE_CONNECTION_STRING", raising=False)
+    storage = open_storage("abfss://raw@acc.dfs.core.windows.net/shop/day 1/")
+    assert isinstance(storage, Container)
+    assert storage.url == "abfss://raw@acc.dfs.core.windows.net/shop/day 1"
+    assert storage._client.url == "https://acc.blob.core.windows.net/raw"
+    assert storage._prefix == "shop/day 1/"
+    # A connection string counts where it is that account's.
+    for name, key in (("acc", "b25l"), ("another", AZURITE_KEY)):
+        monkeypatch.setenv(
+            "AZURE_STORAGE_CONNECTION_STRING",
+            f"DefaultEndpointsProtocol=https;AccountName={name};AccountKey=b25l;"
+            "EndpointSuffix=core.windows.net",
+        )
+        opened = open_storage("abfss://raw@acc.dfs.core.windows.net")
+        assert isinstance(opened, Container)
+        assert opened._client.url == "https://acc.blob.core.windows.net/raw"
+        assert opened._client.credential.account_key == key
+
+
+def test_what_spark_reads_by_another_address_is_the_same_blobs(
+    account: BlobAccount, container: str
+) -> None:
+    name = container.removeprefix("az://")
+    other = open_storage(f"abfss://{name}@acc.dfs.core.windows.net/shop", account=account)
+    open_storage(f"{container}/shop", account=account).write("a/b", b"1")
+    assert [blob.name for blob in other.list()] == ["a/b"]
+    assert other.read("a/b") == b"1"
+    other.delete("a/b")
 
 
 def test_a_folder_that_cannot_be_read_does_not_seem_empty(tmp_path: Path) -> None:
