@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import ctypes
 import json
+import logging
 import os
 import queue
 import signal
@@ -158,6 +159,9 @@ def main() -> None:
     first = json.loads(sys.stdin.buffer.readline() or "null")
     if first is None:
         os._exit(1)
+    sys.stdout = sys.stderr  # what a library may print is not for the parent
+    # A closed client is still asked for by a check of the SDK in the background, which logs that.
+    logging.getLogger("azure.cosmos._GlobalEndpointManager").setLevel(logging.CRITICAL)
     # Ctrl-C reaches every process of a terminal; the parent decides what becomes of this one.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     _end_with(first["parent"])

@@ -103,6 +103,8 @@ def kill_and_repeat(endpoint: str, *, times: int, seed: int, shared_every: int =
                 faults = _one(account, child, active, version, processes, after, result)
                 result.faults += [f"kill {turn} after {after:.3f} s: {fault}" for fault in faults]
                 active = version
+                if (turn + 1) % 20 == 0:
+                    print(f"{turn + 1} kills, {len(result.faults)} faults", flush=True)
     return result
 
 
@@ -207,7 +209,7 @@ def _poll(account: Account, result: Result, stop: threading.Event) -> None:
     wanted = [f"i{n}" for n in range(_ALWAYS)]
     expected: dict[str, dict[str, Item]] = {}
     with account.reader(refresh_seconds=0.05) as reader:
-        while not stop.wait(0.02):
+        while not stop.wait(0.1):
             try:
                 found = reader.get(wanted)
                 name = reader.active().version

@@ -194,6 +194,12 @@ def test_another_run_does_not_wait_for_a_machine_it_cannot_look_at(account: Acco
         account.publish("v2", make_items(3))
 
 
+def test_an_expired_lease_of_another_run_is_taken_over(account: Account) -> None:
+    loading_from_another_machine(account, ends_in=-1.0)
+    account.publish("v2", make_items(3))
+    assert_published(account, "v2", make_items(3))
+
+
 def test_a_load_whose_lease_was_taken_stops_writing(
     account: Account, monkeypatch: pytest.MonkeyPatch
 ) -> None:
