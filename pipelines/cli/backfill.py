@@ -44,6 +44,8 @@ def backfill(
 
     if until not in STAGES:
         raise UsageError(f"There is no stage {until}: give one of {', '.join(STAGES)}.")
+    if last < first:
+        raise UsageError(f"There is no night from {first:%Y-%m-%d} to {last:%Y-%m-%d}.")
     runs = runs or runs_url(source)
     # Once before the flow does it, so that a mistake is told before a server has started.
     start_run(source=source, as_of=first.date(), profile=profile, overrides=settings, runs=runs)

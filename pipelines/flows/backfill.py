@@ -50,7 +50,9 @@ def backfill(
         PipelineError: a night failed; names it.
     """
     done: list[Run] = []
-    for day in nights(first, last):
+    if last < first:
+        raise UsageError(f"There is no night from {first} to {last}: the first comes after it.")
+    for day in (first + timedelta(days=number) for number in range((last - first).days + 1)):
         chained = [f'warm_start="{done[-1].run_id}"'] if warm and done else []
         run = start_run(
             source=source,
@@ -72,10 +74,3 @@ def backfill(
 def stages(until: StageName) -> tuple[StageName, ...]:
     """The stages of a night up to one."""
     return STAGES[: STAGES.index(until) + 1]
-
-
-def nights(first: date, last: date) -> list[date]:
-    """The dates from one to another; raises `UsageError` when there are none."""
-    if last < first:
-        raise UsageError(f"There is no night from {first} to {last}: the first comes after it.")
-    return [first + timedelta(days=number) for number in range((last - first).days + 1)]

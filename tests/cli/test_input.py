@@ -123,3 +123,15 @@ def test_an_unknown_mapping_or_source(fails: Fails, csv: str, tmp_path: Path) ->
     )
     sentence = fails("import", f"{csv}.gz", *words, "canonical", code=2)
     assert sentence == f"There is no file at or below {csv}.gz: check the address."
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (("--first=2024-01-01", "--last=2024-01-02", "--until=publish"), "no stage publish"),
+        (("--first=2024-01-02", "--last=2024-01-01"), "no night from 2024-01-02 to 2024-01-01"),
+        (("--first=2024-01-01", "--last=2024-01-02"), "no interactions"),
+    ],
+)
+def test_a_backfill_says_what_is_wrong_before_it_starts(fails, tmp_path, words, sentence):
+    assert sentence in fails("backfill", f"--input={tmp_path / 'raw'}", *words, code=2)
