@@ -132,6 +132,9 @@ def test_spark_connect_gives_equal_bytes(here: Manifest, raw: str, tmp_path: Pat
         *("--conf", "spark.connect.grpc.binding.address=127.0.0.1"),
         *("--conf", f"spark.connect.grpc.binding.port={port}"),
         *("--conf", "spark.ui.enabled=false"),
+        *("--conf", "spark.driver.extraJavaOptions=-XX:TieredStopAtLevel=1"),
+        *("--conf", "spark.sql.codegen.wholeStage=false"),
+        *("--conf", "spark.sql.codegen.factoryMode=NO_CODEGEN"),
     )
     place = Place.make(tmp_path / "place").with_settings(HYPERREC_SPARK=f"sc://127.0.0.1:{port}")
     with daemon(tmp_path / "connect.log", port, *server):
