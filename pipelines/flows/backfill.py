@@ -8,6 +8,7 @@ of the one that is not.
 # No `from __future__ import annotations` here: a served flow is loaded from its file, where Prefect
 # cannot look up the types of parameters that stand as text.
 
+from contextlib import AbstractContextManager, nullcontext
 from datetime import date, timedelta
 from typing import Literal
 
@@ -15,7 +16,9 @@ from prefect import flow
 
 from pipelines.errors import PipelineError, UsageError
 from pipelines.flows.retrain import stage_task
+from pipelines.preprocess.session import LARGE_BYTES, session
 from pipelines.runs import STAGES, Run, StageName
+from pipelines.settings import Environment
 from pipelines.start import start_run
 
 
@@ -49,26 +52,34 @@ def backfill(
         UsageError: the range is empty, or there is no input for a night.
         PipelineError: a night failed; names it.
     """
-    done: list[Run] = []
     if last < first:
         raise UsageError(f"There is no night from {first} to {last}: the first comes after it.")
-    for day in (first + timedelta(days=number) for number in range((last - first).days + 1)):
-        chained = [f'warm_start="{done[-1].run_id}"'] if warm and done else []
-        run = start_run(
-            source=source,
-            as_of=day,
-            profile=profile,
-            overrides=[*(overrides or []), *chained],
-            runs=runs,
-        )
-        for stage in stages(until):
-            try:
-                stage_task(stage, run.storage.url, run.run_id)
-            except PipelineError as error:
-                error.args = (f"Night {day}: {error}", *error.args[1:])
-                raise
-        done.append(run)
+    done: list[Run] = []
+    with _spark(until):
+        for day in (first + timedelta(days=number) for number in range((last - first).days + 1)):
+            chained = [f'warm_start="{done[-1].run_id}"'] if warm and done else []
+            run = start_run(
+                source=source,
+                as_of=day,
+                profile=profile,
+                overrides=[*(overrides or []), *chained],
+                runs=runs,
+            )
+            for stage in stages(until):
+                try:
+                    stage_task(stage, run.storage.url, run.run_id)
+                except PipelineError as error:
+                    error.args = (f"Night {day}: {error}", *error.args[1:])
+                    raise
+            done.append(run)
     return [run.run_id for run in done]
+
+
+def _spark(until: StageName) -> AbstractContextManager[object]:
+    """One Spark session for all nights, where no stage wants its memory in between."""
+    if until == "preprocess" and Environment().hyperrec_spark != "submit":
+        return session(LARGE_BYTES)
+    return nullcontext()
 
 
 def stages(until: StageName) -> tuple[StageName, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from datetime import date
 from types import SimpleNamespace
 
@@ -30,6 +31,7 @@ def done(monkeypatch):
 
     monkeypatch.setattr(flows, "start_run", start_run)
     monkeypatch.setattr(flows, "stage_task", stage_task)
+    monkeypatch.setattr(flows, "_spark", lambda until: nullcontext())
     return asked, failing
 
 

@@ -6,7 +6,7 @@ import subprocess
 import threading
 from pathlib import Path
 
-_SECONDS = 0.5
+_SECONDS = 2.0
 
 
 class Watch:
