@@ -8,12 +8,11 @@ reasons, so that a fee without customer counts as a fee and not as dirt.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import date, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pyspark.errors import AnalysisException, ParseException
-from pyspark.sql import Column, Observation
+from pyspark.sql import Column
 from pyspark.sql import functions as F  # noqa: N812  Spark's own documentation calls it F
 from pyspark.sql.types import BooleanType
 
@@ -30,25 +29,6 @@ _LONGEST_ID = 255
 _BLANKS = "".join(filter(str.isspace, map(chr, range(0x3001))))
 
 _CONTROL_CHARACTER = r"\p{Cc}"
-
-
-@dataclass(frozen=True)
-class RowCounts:
-    """What one pass over the raw rows found.
-
-    Attributes:
-        read: rows of readable files.
-        quarantined: rows by the first rule that they break.
-        dropped: rows by the drop rule of the configuration.
-        bad_files: details of the unreadable files, by name.
-        file_rules: what of `rules.FILE_RULES` those files break, by name.
-    """
-
-    read: int
-    quarantined: dict[str, int]
-    dropped: dict[str, int]
-    bad_files: dict[str, str]
-    file_rules: dict[str, str]
 
 
 def judge(raw: DataFrame, as_of: date | None, drop: Mapping[str, str]) -> DataFrame:
@@ -135,77 +115,6 @@ def _unprintable(name: str) -> Column:
 def _finite(name: str) -> Column:
     """Null for null. To Spark a NaN is larger than infinity."""
     return F.abs(F.col(name)) < float("inf")
-
-
-def quarantined(judged: DataFrame) -> DataFrame:
-    """The rows for `quarantine/`: the raw columns, `source_file`, `reasons` and `detail`."""
-    return judged.where(F.size("reasons") > 0).select(
-        *INTERACTIONS.columns,
-        "source_file",
-        "reasons",
-        F.coalesce("file_error", "row_error").alias("detail"),
-    )
-
-
-def valid(judged: DataFrame) -> DataFrame:
-    """The rows that go on: neither dropped nor quarantined; raw columns only."""
-    return judged.where(F.col("dropped_by").isNull() & (F.size("reasons") == 0)).select(
-        *INTERACTIONS.columns
-    )
-
-
-def observe_rows(
-    judged: DataFrame, drop: Mapping[str, str]
-) -> tuple[DataFrame, tuple[Observation, Observation]]:
-    """The rows that do not go on, all rows counted as they pass.
-
-    Counts are exact where the frame runs into its action without a shuffle in between.
-
-    Returns:
-        The rows of `judged` that are quarantined or dropped, and what `read_counts` reads once an
-        action on them has run.
-    """
-    every, marked = Observation("read"), Observation("marked")
-    # Spark does not compile observations: thirty sums over every row would take as long as reading
-    # it, over the few rows that are marked they take nothing.
-    observed = judged.observe(every, F.sum(F.col("file_rule").isNull().cast("long")).alias("read"))
-    first = F.try_element_at("reasons", F.lit(1))
-    observed = observed.where(F.col("dropped_by").isNotNull() | (F.size("reasons") > 0)).observe(
-        marked,
-        *(_count(first == rule, f"quarantined.{rule}") for rule in QUARANTINE_RULES),
-        *(_count(F.col("dropped_by") == rule, f"dropped.{rule}") for rule in drop),
-        F.collect_set(
-            F.when(
-                F.col("file_rule").isNotNull(), F.struct("source_file", "file_rule", "file_error")
-            )
-        ).alias("bad_files"),
-    )
-    return observed, (every, marked)
-
-
-def _count(condition: Column, name: str) -> Column:
-    return F.sum(F.coalesce(condition, F.lit(False)).cast("long")).alias(name)
-
-
-def read_counts(observations: tuple[Observation, Observation]) -> RowCounts:
-    """The counts of a frame of `observe_rows` after its action."""
-    every, marked = observations
-    found: dict[str, Any] = marked.get
-
-    def group(prefix: str) -> dict[str, int]:
-        named = {
-            k.removeprefix(prefix): int(v or 0) for k, v in found.items() if k.startswith(prefix)
-        }
-        return {name: count for name, count in named.items() if count}
-
-    bad_files = sorted(tuple(row) for row in found["bad_files"] or [])
-    return RowCounts(
-        read=int(every.get["read"] or 0),
-        quarantined=group("quarantined."),
-        dropped=group("dropped."),
-        bad_files={name: detail for name, _, detail in bad_files},
-        file_rules={name: rule for name, rule, _ in bad_files},
-    )
 
 
 def check_drop_rules(raw: DataFrame, drop: Mapping[str, str]) -> None:

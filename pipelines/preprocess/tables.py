@@ -74,5 +74,3 @@ ITEMS = RawTable(
     columns={"item_id": "text", "category": "path", "is_live": "flag", "title": "text"},
     required=("item_id",),
 )
-
-TABLES = {table.folder: table for table in (INTERACTIONS, ITEMS)}

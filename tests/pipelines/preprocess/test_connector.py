@@ -62,7 +62,7 @@ def test_files_of_any_name_are_read_and_a_bad_one_has_its_reason(spark, mounted)
     assert read_raw(spark, url, [], ITEMS).count() == 0
 
 
-def test_the_rows_are_those_that_the_data_source_reads(spark, mounted):
+def test_the_rows_are_those_that_our_own_workers_read(spark, mounted):
     folder, url = mounted
     for day in (1, 2, 3):
         rows = [event(f"u{n}", f"i{n}", at(n, day=day), quantity=1.0) for n in range(50)]

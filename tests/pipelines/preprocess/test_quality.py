@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from datetime import UTC, datetime
 
 import pytest
@@ -14,12 +13,8 @@ from pipelines.preprocess.quality import (
     check_drop_rules,
     is_item_id,
     judge,
-    observe_rows,
-    quarantined,
-    read_counts,
-    valid,
 )
-from pipelines.preprocess.rules import FILE_RULES, QUARANTINE_RULES
+from pipelines.preprocess.rules import QUARANTINE_RULES
 from tests.pipelines.preprocess.support import AS_OF, at, event, raw_frame
 
 LAST_MOMENT = datetime(2024, 3, 31, 23, 59, 59, 999_999, tzinfo=UTC)
@@ -96,43 +91,8 @@ def test_without_a_last_day_events_may_be_of_any(spark):
 
 
 def test_a_file_has_its_rule_and_no_other(spark):
-    [row] = quarantined(
-        judge(
-            raw_frame(
-                spark,
-                [event(None, None, None, file_rule="file_empty", file_error="it holds nothing")],
-            ),
-            AS_OF,
-            {"everything": "true"},
-        )
-    ).collect()
-    assert (row.reasons, row.detail) == (["file_empty"], "it holds nothing")
-
-
-def test_every_row_is_counted_once(spark):
-    rows = [row for rows in DIRT.values() for row in rows]
-    bad = [
-        event(None, None, None, source_file=f"{rule}.csv", file_rule=rule, file_error="why")
-        for rule in FILE_RULES
-    ]
-    dropped = [event("u", "POST", at(), price=-1.0)] * 2
-    drop = {"postage": "item_id = 'POST'"}
-    frame = raw_frame(spark, [*GOOD, *rows, *bad, *dropped])
-    judged = judge(frame, AS_OF, drop)
-    observed, observations = observe_rows(judged, drop)
-    marked = Counter((row.dropped_by, *row.reasons[:1]) for row in observed.collect())
-    assert marked == {
-        ("postage",): 2,
-        **{(None, rule): len(rows) for rule, rows in DIRT.items()},
-        **{(None, rule): 1 for rule in FILE_RULES},
-    }
-    assert valid(judged).count() == len(GOOD)
-    counts = read_counts(observations)
-    assert counts.quarantined == {rule: len(rows) for rule, rows in DIRT.items()}
-    assert counts.dropped == {"postage": 2}
-    assert counts.read == len(GOOD) + len(rows) + len(dropped)
-    assert counts.file_rules == {f"{rule}.csv": rule for rule in FILE_RULES}
-    assert counts.bad_files == {f"{rule}.csv": "why" for rule in FILE_RULES}
+    bad = event(None, None, None, file_rule="file_empty", file_error="it holds nothing")
+    assert marks(raw_frame(spark, [bad]), {"everything": "true"}) == [(None, ["file_empty"])]
 
 
 def test_the_items_of_a_catalogue_keep_the_same_rules(spark):
