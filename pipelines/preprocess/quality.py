@@ -44,18 +44,19 @@ def judge(raw: DataFrame, as_of: date | None, drop: Mapping[str, str]) -> DataFr
         F.lit(None).cast("string"), *(F.when(F.expr(e), F.lit(name)) for name, e in drop.items())
     )
     no_row = F.coalesce("file_rule", F.when(F.col("row_error").isNotNull(), "row_unreadable"))
-    broken = (F.when(condition, rule) for rule, condition in _conditions(as_of).items())
-    # Names in one text and split only where there are any: filtering an array of all rules would
-    # cost every good row more than the rules themselves.
-    names = F.coalesce(
-        "no_row", F.when(F.col("dropped_by").isNull(), F.concat_ws(",", *broken)), F.lit("")
-    )
+    broken = [F.when(condition, rule) for rule, condition in _conditions(as_of).items()]
+    # The first name decides whether there are any, and only then all are gathered: gathering no
+    # names would cost every good row more than the rules themselves.
+    is_broken = F.col("dropped_by").isNull() & F.coalesce(*broken).isNotNull()
+    names = F.coalesce("no_row", F.when(is_broken, F.concat_ws(",", *broken)))
     none = F.array().cast("array<string>")
     return (
         raw.withColumn("no_row", no_row)
         .withColumn("dropped_by", F.when(F.col("no_row").isNull(), dropped_by))
         .withColumn("names", names)
-        .withColumn("reasons", F.when(F.col("names") == "", none).otherwise(F.split("names", ",")))
+        .withColumn(
+            "reasons", F.when(F.col("names").isNull(), none).otherwise(F.split("names", ","))
+        )
         .drop("no_row", "names")
     )
 

@@ -17,7 +17,6 @@ from urllib.parse import urlsplit
 
 import pyarrow as pa
 from pyspark.sql import DataFrame
-from pyspark.sql.datasource import InputPartition
 
 from pipelines.errors import PipelineError, UsageError
 from pipelines.preprocess.files import UnreadableFileError
@@ -175,13 +174,6 @@ def _changed(name: str, url: str) -> PipelineError:
         f"{name} in {url} changed while it was read: give the same command again, which starts a "
         "run over the new file."
     )
-
-
-class FileGroup(InputPartition):
-    """Some files of a listing, read by one task."""
-
-    def __init__(self, files: list[tuple[str, int]]) -> None:
-        self.files = files
 
 
 def group_files(files: list[tuple[str, int]]) -> list[list[tuple[str, int]]]:
