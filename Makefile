@@ -29,11 +29,17 @@ infra/local/node_modules/.installed: infra/local/package-lock.json
 	    echo "No Node: blobs will be kept in a folder instead of Azurite."; \
 	fi
 
+# Another server of the same protocol, which bears witness to ours in the contract suite.
+tests/contract/witness/node_modules/.installed: tests/contract/witness/package-lock.json
+	@if command -v npm >/dev/null; then \
+	    npm ci --prefix tests/contract/witness --silent --no-audit --no-fund && touch $@; \
+	fi
+
 demo: setup ## the main job on this machine: HYPERREC_DATA=file-or-folder, or a synthetic shop
 	@$(BIN)/hyperrec demo
 
-test: setup ## the whole test suite
-	@$(BIN)/pytest
+test: setup tests/contract/witness/node_modules/.installed ## the whole test suite
+	@$(BIN)/pytest --numprocesses 2 --dist loadfile
 
 BENCH ?= full
 bench: setup ## measure training and scoring: BENCH=full, or quick for minutes
