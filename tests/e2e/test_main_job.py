@@ -76,7 +76,7 @@ def look(place: Place, done: Done) -> Published:
 def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     home = tmp_path_factory.mktemp("main")
     with azurite_server(home / "azurite") as blobs, cosmos_server(home / "cosmos") as cosmos:
-        yield Place.make(home, blobs=blobs, cosmos=cosmos)
+        yield Place.make(home, blobs=blobs, cosmos=cosmos, patience=30)
 
 
 @pytest.fixture(scope="module")

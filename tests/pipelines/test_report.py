@@ -17,7 +17,9 @@ from pipelines.runs import Attempt, Run, RunRecord
 from pipelines.storage import Folder
 from tests.pipelines.report_support import AS_OF, HOSTILE, day, empty, facts, vocabulary
 
-LIMITS = ReportConfig()
+LIMITS = ReportConfig(
+    volume_at_least=Limit(warn=0.5, stop=0.1), volume_at_most=Limit(warn=2.0, stop=10.0)
+)
 
 
 def levels(report: Report) -> dict[str, Level]:

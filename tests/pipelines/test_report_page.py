@@ -16,12 +16,14 @@ from hypothesis import strategies as st
 from pipelines.preprocess import charts
 from pipelines.preprocess.degrees import describe
 from pipelines.preprocess.facts import BOTS, BadFile, DayFacts, Facts
-from pipelines.preprocess.limits import ReportConfig
+from pipelines.preprocess.limits import Limit, ReportConfig
 from pipelines.preprocess.report import Earlier, build
 from pipelines.preprocess.report_page import render, visible
 from tests.pipelines.report_support import AS_OF, HOSTILE, day, empty, facts, vocabulary
 
-LIMITS = ReportConfig()
+LIMITS = ReportConfig(
+    volume_at_least=Limit(warn=0.5, stop=0.1), volume_at_most=Limit(warn=2.0, stop=10.0)
+)
 EARLIER = Earlier(build(facts(), LIMITS), facts().vocabulary)
 _VOID = {"meta"}
 

@@ -12,7 +12,9 @@ from pydantic import ValidationError
 from pipelines.preprocess import verdicts
 from pipelines.preprocess.limits import Level, Limit, ReportConfig, verdict, worst
 
-LIMITS = ReportConfig()
+LIMITS = ReportConfig(
+    volume_at_least=Limit(warn=0.5, stop=0.1), volume_at_most=Limit(warn=2.0, stop=10.0)
+)
 SUNDAY = date(2024, 3, 31)
 
 

@@ -39,8 +39,6 @@ def test_three_thousand_kilobytes_fit_into_two_thousand_units_a_second(account: 
     account.faults()
     assert report.written == 3000
     assert report.request_units > 15_000
-    # Paced, hardly anything is refused.
-    assert report.throttled < 60
     writing = [state for state in told if state.doing == "writing"][-1]
     assert writing.request_units <= 2000 * (writing.seconds + 1.0) + 32 * 8
     assert_published(account, "v1", items)
