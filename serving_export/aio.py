@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 
 from serving_export import answers, matrix, reading, slots
 from serving_export.answers import Catalogue, Load, LookAgain, Plan, Query, ReadItems, Request
-from serving_export.client import Credential, writer_client
+from serving_export.client import Credential, async_client
 from serving_export.containers import CONTROL, DATABASE, item_container
 from serving_export.control import DOCUMENT
 from serving_export.documents import Item
@@ -84,7 +84,7 @@ class AsyncReader:
 
     async def __aenter__(self) -> AsyncReader:
         client = await self._open.enter_async_context(
-            writer_client(self._endpoint, self._credential, patience=self._patience)
+            async_client(self._endpoint, self._credential, patience=self._patience)
         )
         self._database = client.get_database_client(self._name)
         return self

@@ -22,7 +22,7 @@ from typing import Any
 from azure.core.credentials import AccessToken
 from azure.core.exceptions import ClientAuthenticationError
 
-from serving_export.client import writer_client
+from serving_export.client import async_client
 from serving_export.errors import ExportError
 from serving_export.meter import Meter
 from serving_export.pacing import Budget
@@ -104,7 +104,7 @@ async def write(first: dict[str, Any]) -> None:
     work = Work(first)
     meter = Meter("writing", 0, None)
     report = _reports(meter)
-    async with writer_client(
+    async with async_client(
         first["endpoint"],
         first["key"] if first["key"] is not None else Tokens(work),
         patience=first["patience"],

@@ -63,10 +63,10 @@ def sync_client(
 
 
 @asynccontextmanager
-async def writer_client(
+async def async_client(
     endpoint: str, credential: Credential, *, patience: float, throughput_bucket: int | None = None
 ) -> AsyncIterator[AsyncCosmosClient]:
-    """A client for many concurrent writes: no response bodies, throttling left to the caller.
+    """A client for many concurrent requests: no bodies of writes, throttling left to the caller.
 
     The SDK would sleep through a throttled write and send it later by itself, perhaps after the
     writer's lease has passed to another; so it does not, and `writer.py`, which looks at the lease

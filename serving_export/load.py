@@ -16,7 +16,7 @@ from typing import Any
 from azure.cosmos.aio import ContainerProxy
 
 from serving_export import processes, sample, verify
-from serving_export.client import Credential, writer_client
+from serving_export.client import Credential, async_client
 from serving_export.containers import item_container
 from serving_export.documents import Item, to_document
 from serving_export.errors import VerificationError
@@ -176,7 +176,7 @@ class Load:
 
     @asynccontextmanager
     async def _open(self, slot: str) -> AsyncIterator[ContainerProxy]:
-        async with writer_client(
+        async with async_client(
             self.endpoint,
             self.credential,
             patience=self.patience,

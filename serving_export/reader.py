@@ -62,6 +62,8 @@ class Reader:
         database: the database's name.
         refresh_seconds: how long the active version is taken for granted. In memory a thread looks
             for another one this often, loads it beside the one that answers, and swaps them.
+            Otherwise it must be shorter than three publishes take: the third one writes over the
+            slot that was active before the first.
         patience: seconds to keep trying when the service does not answer.
 
     Raises:

@@ -28,7 +28,7 @@ from hyperrec_core.analysis.provenance import hardware
 from infra.local.published_keys import COSMOS_KEY
 from infra.local.services import cosmos_server
 from serving_export import containers, publish
-from serving_export.client import writer_client
+from serving_export.client import async_client
 from serving_export.documents import Item, to_document
 from serving_export.meter import Meter, Progress
 from serving_export.pacing import Pace
@@ -62,7 +62,7 @@ def ceiling(items: Sequence[Item], processes: int) -> Rate:
     documents = (to_document(item, "v1") for item in items)
 
     async def alone(endpoint: str) -> None:
-        async with writer_client(endpoint, COSMOS_KEY, patience=10.0) as client:
+        async with async_client(endpoint, COSMOS_KEY, patience=10.0) as client:
             container = client.get_database_client("d").get_container_client(_CONTAINER)
             writer = Writer(container, endpoint, lambda: float("inf"), 10.0, pace.budget())
             await writer.upsert(documents, meter)

@@ -23,7 +23,7 @@ from azure.core.exceptions import ClientAuthenticationError
 from infra.local.published_keys import COSMOS_KEY
 from infra.local.services import cosmos_server
 from serving_export import lease, publish, slots
-from serving_export.client import writer_client
+from serving_export.client import async_client
 from serving_export.containers import item_container
 from serving_export.control import control_store
 from serving_export.errors import (
@@ -294,7 +294,7 @@ def test_an_identity_without_a_token_is_told_in_one_sentence(account: Account) -
         publish.status("https://127.0.0.1:9", NoToken())
 
     async def connect() -> None:
-        async with writer_client("https://127.0.0.1:9", NoToken(), patience=1.0):
+        async with async_client("https://127.0.0.1:9", NoToken(), patience=1.0):
             pass
 
     with pytest.raises(CredentialsError, match="No managed identity was found"):

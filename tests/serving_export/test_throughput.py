@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from infra.local.published_keys import COSMOS_KEY
-from serving_export.client import writer_client
+from serving_export.client import async_client
 from serving_export.documents import Item, to_document
 from serving_export.meter import Meter, Progress
 from serving_export.pacing import Pace
@@ -67,7 +67,7 @@ def test_one_request_in_ten_fails_and_none_is_lost_or_doubled(account: Account) 
 
 def test_requests_name_their_throughput_bucket() -> None:
     async def write(endpoint: str, bucket: int | None) -> None:
-        async with writer_client(
+        async with async_client(
             endpoint, COSMOS_KEY, patience=5.0, throughput_bucket=bucket
         ) as client:
             container = client.get_database_client("d").get_container_client("c")
