@@ -9,6 +9,7 @@ ranks last. Metrics, intervals and comparisons are all computed from the ranks.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -17,12 +18,24 @@ from torch import Tensor
 
 from hyperrec_core import placing, sampling
 from hyperrec_core.histories import Batch, Histories
-from hyperrec_core.models.protocol import Model
 from hyperrec_core.ranks import Ranks
 from hyperrec_core.threads import in_threads, one_thread
 
 Scorer = Callable[[Batch], Tensor]
 """Scores of the whole catalogue for each history of a batch, [C, items], or each label of it."""
+
+
+class Served(Protocol):
+    """What a reader has of a model; every `Model` has it."""
+
+    def item_vectors(self) -> Tensor:
+        """What is published for items, float32 [items, K]."""
+        ...
+
+    def user_vectors(self, batch: Batch) -> Tensor:
+        """What each history turns into: dot(user, item) is the score, up to a scale. [C, K]."""
+        ...
+
 
 # Scores held at once: 32 MB in float32. Larger blocks are slower: the allocator hands them back to
 # the system every time.
@@ -34,7 +47,7 @@ _LABELS_AT_ONCE = 1024
 _COLUMNS = 2048
 
 
-def model_scorer(model: Model) -> Scorer:
+def model_scorer(model: Served) -> Scorer:
     """Scores by the model's published vectors: exactly what a reader computes."""
     vectors = model.item_vectors()
     by_column = vectors.T.contiguous()

@@ -21,6 +21,14 @@ class GateRefusedError(PipelineError):
     """The judged model may not be published."""
 
 
+class ApprovalNeededError(PipelineError):
+    """The judged model may be published once a person has approved it."""
+
+
+class OvertakenError(PipelineError):
+    """The version that serves now is of a later day, or better than this run's."""
+
+
 class StorageError(PipelineError):
     """Blob storage could not be used."""
 

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from hyperrec_core.fit import TrainConfig
 from pipelines.errors import UsageError
+from pipelines.gate_limits import GateConfig
 from pipelines.preprocess.config import PreprocessConfig
 
 _FOLDER = Path(__file__).parent / "profiles"
@@ -39,6 +40,7 @@ class EvaluateConfig(BaseModel):
         allow_inf_nan=False,
         description="gate: HR@10 and NDCG@10 must exceed popularity's times this",
     )
+    gates: GateConfig = Field(default_factory=GateConfig)
 
 
 class ExportConfig(BaseModel):
