@@ -31,7 +31,7 @@ from serving_export.events import Event
 from serving_export.load import Done, Load
 from serving_export.meter import ProgressCallback
 from serving_export.pacing import Pace
-from serving_export.slots import Control
+from serving_export.slots import Control, Guard
 
 _LOG = logging.getLogger(__name__)
 
@@ -81,6 +81,7 @@ def publish(
     who: str,
     why: str | None = None,
     gates: Sequence[str] = (),
+    guard: Guard | None = None,
     pace: Pace = _UNLIMITED,
     progress: ProgressCallback | None = None,
     database: str = DATABASE,
@@ -101,6 +102,10 @@ def publish(
         who: person or service that promotes.
         why: their reason, for the history.
         gates: what each gate said of it, in a sentence, for the history.
+        guard: raises when the version must not replace what is active. It is asked once the lease
+            is taken, before anything is written, and again in the change that makes the version
+            active, so that neither a promotion nor a rollback can come in between unseen. It is not
+            asked when the version is active already.
         pace: processes and request units it may use.
         progress: called a few times a second.
         database: the database's name.
@@ -111,6 +116,7 @@ def publish(
         VerificationError: what was read back differs; the active version is untouched.
         UnavailableError, CredentialsError: the service does not answer, or refuses.
         ExportError: the items or the containers do not fit.
+        Exception: whatever `guard` raises; the active version is untouched.
     """
     started = time.monotonic()
     by_id, dimensions = _index(items, version)
@@ -160,6 +166,8 @@ def publish(
                 if control.active != before.active and (nothing_to_do := already(control)):
                     store.update(lambda c: slots.release(c, load))
                     return nothing_to_do
+                if guard is not None:
+                    guard(control)
                 slot = slots.free_slot(control)
                 done = asyncio.run(work.fill(slot, by_id, version, model, keeper.held_until))
             made = report(slot, done, already_active=False)
@@ -176,6 +184,7 @@ def publish(
                     why=why,
                     gates=gates,
                     costs={name: getattr(made, name) for name in _COSTS},
+                    guard=guard,
                 )
             )
         except BaseException:

@@ -15,7 +15,7 @@ A promotion and a rollback leave an event behind in the same change, so that non
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -99,6 +99,10 @@ class Control:
     events: tuple[Event, ...] = ()
 
 
+Guard = Callable[[Control], None]
+"""Raises when a version must not replace what is active in a state."""
+
+
 def begin_load(control: Control, wanted: Loading, *, now: datetime, abandoned: bool) -> Control:
     """Take the lease on the slot that is neither active nor previous.
 
@@ -154,11 +158,14 @@ def promote(
     why: str | None = None,
     gates: Sequence[str] = (),
     costs: Mapping[str, float] | None = None,
+    guard: Guard | None = None,
 ) -> Control:
     """Make the loaded version active, the active one previous, and give the lease back.
 
     When the active one is the same version, published again because documents were lost, the
     previous one stays: a rollback must lead to another version, and a whole one.
+
+    The `guard` is asked about the very state that is replaced, unless this load is live already.
 
     Raises:
         HeldByAnotherError, ExportError: as `renew`; a load that lost its lease never goes live.
@@ -167,6 +174,8 @@ def promote(
     if any(part and part.load == load for part in (control.active, control.previous)):
         return control
     held = _held(control, load)
+    if guard is not None:
+        guard(control)
     active = Published(
         slot=held.slot,
         version=held.version,
