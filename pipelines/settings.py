@@ -177,6 +177,17 @@ def cosmos_account(environment: Environment | None = None) -> CosmosAccount:
     Raises:
         UsageError: none is configured and no local one runs.
     """
+    account = cosmos_account_if_any(environment)
+    if account is None:
+        raise UsageError(
+            "No Cosmos DB endpoint is configured: start the local services with `hyperrec up`, "
+            "or set COSMOS_ENDPOINT (and COSMOS_KEY unless the machine has an Azure identity)."
+        )
+    return account
+
+
+def cosmos_account_if_any(environment: Environment | None = None) -> CosmosAccount | None:
+    """The Cosmos DB account to use, or None where none is configured and no local one runs."""
     env = environment or Environment()
     endpoint = env.cosmos_endpoint
     if endpoint is not None:
@@ -185,10 +196,7 @@ def cosmos_account(environment: Environment | None = None) -> CosmosAccount:
         local = services.running(env.hyperrec_home)
         endpoint = local.cosmos_endpoint if local else None
     if endpoint is None:
-        raise UsageError(
-            "No Cosmos DB endpoint is configured: start the local services with `hyperrec up`, "
-            "or set COSMOS_ENDPOINT (and COSMOS_KEY unless the machine has an Azure identity)."
-        )
+        return None
     if env.cosmos_key is not None:
         return CosmosAccount(endpoint, env.cosmos_key.get_secret_value())
     if is_loopback(endpoint):

@@ -27,6 +27,7 @@ _VERBS = (
     "run",
     "backfill",
     "stage",
+    "approve",
     "importing",
     "synthesise",
     "local",

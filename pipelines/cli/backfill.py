@@ -13,6 +13,7 @@ from pipelines.cli.app import app
 from pipelines.cli.run import prepare_flows
 from pipelines.cli.show import console
 from pipelines.errors import UsageError
+from pipelines.gates import verdicts_of, worst
 from pipelines.runs import STAGES
 
 _Day = Annotated[
@@ -70,7 +71,7 @@ def backfill(
         cells = ["-", "-", "-"]
         if judged is not None:
             model = judged.metrics["results"]["model"]
-            passed = "passed" if judged.metrics["passed"] else "refused"
-            cells = [f"{model['hr_at_10']:.4f}", f"{model['ndcg_at_10']:.4f}", passed]
+            outcome = worst(each.outcome for each in verdicts_of(judged.metrics))
+            cells = [f"{model['hr_at_10']:.4f}", f"{model['ndcg_at_10']:.4f}", outcome]
         table.add_row(run_id[:10], run_id, f"{interactions:,}", *cells)
     console.print(table)

@@ -9,6 +9,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from pipelines.gates import Verdict, verdicts_of
+
 if TYPE_CHECKING:
     from pipelines.runs import Manifest, Run
 
@@ -50,7 +52,7 @@ def print_counts(manifest: Manifest) -> None:
 
 
 def print_metrics(manifest: Manifest) -> None:
-    """The metrics beside popularity's, and what the gates said."""
+    """The metrics beside popularity's and the active version's, and what the gates said."""
     results = manifest.metrics["results"]
     negatives = results["model"]["negatives"]
     table = Table(
@@ -71,9 +73,14 @@ def print_metrics(manifest: Manifest) -> None:
         for scorer, result in results.items()
     )
     console.print(f"Share of the items in somebody's first ten: {covered}.")
-    for verdict in manifest.metrics["verdicts"]:
-        word = "passed" if verdict["passed"] else "[bold]refused[/bold]"
-        console.print(f"Gate {word}: {verdict['reason']}.")
+    print_verdicts(verdicts_of(manifest.metrics))
+
+
+def print_verdicts(verdicts: list[Verdict]) -> None:
+    """What each gate said, a line each."""
+    words = {"pass": "passed", "warn": "[bold]warns[/bold]", "refuse": "[bold]refused[/bold]"}
+    for verdict in verdicts:
+        console.print(f"Gate {words[verdict.outcome]}: {escape(verdict.reason)}.")
 
 
 def _with_interval(result: dict[str, Any], name: str) -> str:

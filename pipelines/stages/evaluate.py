@@ -1,4 +1,6 @@
-"""Stage 3: judge the model on the test labels beside popularity, and say whether it may go out.
+"""Stage 3: judge the model on the test labels beside popularity and the version that serves now.
+
+What the gates say of it are the stage's verdicts; the export stage keeps to them.
 
 Outputs: `metrics.json`, every metric of every scorer with its interval, and by slices; and
 `ranks.parquet`, the model's rank of every label, from which `hyperrec compare` sets two runs side
@@ -10,7 +12,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -26,26 +28,30 @@ from hyperrec_core.evaluate import (
     recent_counts,
 )
 from hyperrec_core.fit import best_device
+from hyperrec_core.histories import Histories
 from hyperrec_core.metrics import METRICS
 from hyperrec_core.models import restore
 from hyperrec_core.ranks import Ranks, to_parquet
+from hyperrec_core.soundness import examine
+from pipelines import gates
 from pipelines.errors import PipelineError
+from pipelines.gates import Verdict
 from pipelines.profile import Profile, parse_profile
 from pipelines.runs import Attempt, Manifest, Run
-from pipelines.stages.inputs import read_histories, read_interactions, read_vocabulary
+from pipelines.settings import cosmos_account_if_any
+from pipelines.stages.active import Comparison, compared, control_of
+from pipelines.stages.inputs import (
+    Vocabulary,
+    publishable,
+    read_histories,
+    read_input_verdicts,
+    read_interactions,
+    read_vocabulary,
+)
 
 log = logging.getLogger(__name__)
 
 _HEADLINES = ("hr_at_10", "ndcg_at_10", "recall_at_10_full", "ndcg_at_10_full")
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """Whether a gate lets the model pass, and why in one sentence."""
-
-    gate: str
-    passed: bool
-    reason: str
 
 
 def run_evaluate(run: Run) -> Manifest:
@@ -57,6 +63,7 @@ def run_evaluate(run: Run) -> Manifest:
     Raises:
         UsageError: an earlier stage is not done.
         PipelineError: the test split has no labels.
+        ExportError: the Cosmos DB that is configured was away, or refused.
     """
     return run.finish("evaluate", lambda attempt: _work(run, attempt))
 
@@ -99,22 +106,29 @@ def _work(run: Run, attempt: Attempt) -> dict[str, Any]:
         "popularity": judge(popularity_scorer(vocabulary.counts)),
         "recent_popularity": judge(popularity_scorer(recent)),
     }
-    published = [model.item_vectors(), model.context_vectors()]
-    finite = all(bool(table.isfinite().all()) for table in published if table is not None)
-    verdicts = _verdicts(ranks, finite=finite, servable=not symmetric, profile=profile)
+    stored = to_parquet(ranks["model"], user_ids=test.user_ids, item_ids=vocabulary.item_ids)
+    comparison = _compare(run, attempt, profile, ranks=stored, test=test, vocabulary=vocabulary)
+    if comparison.ranks is not None:
+        ranks["active"] = comparison.ranks
+    verdicts = _verdicts(attempt, profile, ranks, comparison)
     results = {name: _result(found, profile.seed) for name, found in ranks.items()}
     for name, result in results.items():
         _log_result(name, result)
+    outcome = gates.worst(verdict.outcome for verdict in verdicts)
+    for verdict in verdicts:
+        if verdict.outcome != "pass":
+            log.warning("Gate %s, %s: %s.", verdict.gate, verdict.outcome, verdict.reason)
     metrics = {
         "results": results,
         "verdicts": [asdict(verdict) for verdict in verdicts],
-        "passed": all(verdict.passed for verdict in verdicts),
+        "outcome": outcome,
+        "passed": outcome != "refuse",
+        "compared_with": comparison.version,
     }
     by_slice = {
         name: _sliced(found, vocabulary.counts, profile.seed) for name, found in ranks.items()
     }
     attempt.write("metrics.json", json.dumps(metrics | {"slices": by_slice}, indent=2).encode())
-    stored = to_parquet(ranks["model"], user_ids=test.user_ids, item_ids=vocabulary.item_ids)
     attempt.write("ranks.parquet", stored, rows=len(test))
     return metrics
 
@@ -156,25 +170,54 @@ def _log_result(name: str, result: dict[str, Any]) -> None:
     log.info("Test, %s: %s.", name.replace("_", " "), ", ".join(told))
 
 
-def _verdicts(
-    ranks: dict[str, Ranks], *, finite: bool, servable: bool, profile: Profile
-) -> list[Verdict]:
-    model, popularity = ranks["model"], ranks["popularity"]
-    ratio = profile.evaluate.minimum_ratio
-    are = "are" if finite else "are not"
-    users = (
-        "a user can be made of any history"
-        if servable
-        else "the model knows the users of its training alone, so it is judged but not served "
-        "(set train.model.users to midpoint)"
+def _compare(
+    run: Run,
+    attempt: Attempt,
+    profile: Profile,
+    *,
+    ranks: bytes,
+    test: Histories,
+    vocabulary: Vocabulary,
+) -> Comparison:
+    """Hold the model against the version that serves now, where one is known."""
+    account = cosmos_account_if_any()
+    return compared(
+        run,
+        attempt,
+        profile,
+        control_of(account).active if account else None,
+        otherwise="nothing is active yet"
+        if account
+        else "no Cosmos DB is configured here, so the export stage will compare",
+        ranks=ranks,
+        test=test,
+        vocabulary=vocabulary,
+        items=len(publishable(read_vocabulary(attempt, untrained=True), profile)),
     )
-    verdicts = [
-        Verdict("finite", finite, f"all published numbers {are} finite"),
-        Verdict("servable", servable, users),
+
+
+def _verdicts(
+    attempt: Attempt, profile: Profile, ranks: dict[str, Ranks], comparison: Comparison
+) -> list[Verdict]:
+    limits, ratio = profile.evaluate.gates, profile.evaluate.minimum_ratio
+    recent_ratio = ratio if limits.recent_ratio is None else limits.recent_ratio
+    means = {
+        scorer: {name: found.mean(name) for name in gates.METRICS}
+        for scorer, found in ranks.items()
+    }
+    described = json.loads(attempt.read("train", "model.json"))
+    sound = examine(
+        artefact.read_items(attempt.read("train", "items.parquet")), described["geometry"]
+    )
+    return [
+        gates.finite(sound),
+        gates.servable(users=described["users"]),
+        gates.on_sheet(sound, limits),
+        gates.radius(sound, limits),
+        gates.at_origin(sound, limits),
+        *gates.floors(means["model"], limits),
+        gates.popularity(means["model"], means["popularity"], ratio),
+        gates.popularity(means["model"], means["recent_popularity"], recent_ratio, recent=True),
+        *comparison.verdicts,
+        gates.data(read_input_verdicts(attempt), limits),
     ]
-    for name, gate in (("HR@10", "hr_at_10"), ("NDCG@10", "ndcg_at_10")):
-        own, needed = model.mean(gate), ratio * popularity.mean(gate)
-        passed = bool(np.isfinite(own)) and own > needed
-        reason = f"{name} {own:.4f} must be above {needed:.4f}, {ratio:g} times popularity's"
-        verdicts.append(Verdict(gate, passed, reason))
-    return verdicts

@@ -18,12 +18,17 @@ from pydantic import Field
 
 from hyperrec_core import artefact
 from hyperrec_core.similar import top_similar
-from pipelines.errors import GateRefusedError
 from pipelines.profile import parse_profile
 from pipelines.progress import bar
 from pipelines.runs import Attempt, Manifest, Run
 from pipelines.settings import CosmosAccount, Environment, cosmos_account, patience_seconds
-from pipelines.stages.inputs import Vocabulary, read_vocabulary
+from pipelines.stages.clearance import (
+    ActiveChangedError,
+    Clearance,
+    clear,
+    require_own_gates,
+)
+from pipelines.stages.inputs import Vocabulary, publishable, read_vocabulary
 from serving_export.containers import create_missing
 from serving_export.documents import Item
 from serving_export.meter import Progress, ProgressCallback
@@ -34,6 +39,9 @@ from serving_export.publish import publish
 log = logging.getLogger(__name__)
 
 _TELL_SECONDS = 10.0
+
+_TRIES = 3
+"""So often a publish begins, when each time another version becomes active meanwhile."""
 
 
 class PublishEnvironment(Environment):
@@ -68,18 +76,23 @@ def run_export(run: Run, *, why: str | None = None) -> Manifest:
     Raises:
         UsageError: an earlier stage is not done, or no Cosmos DB endpoint is configured.
         GateRefusedError: a gate refused the model.
+        ApprovalNeededError: a gate warns, or the version was rolled back; see `approvals`.
+        OvertakenError: the version that serves now is of a later day, or better.
         ExportError: Cosmos DB was away, refused, or holds another load.
     """
-    return run.finish("export", lambda attempt: _publish(_prepare(run, attempt), why))
+    return run.finish("export", lambda attempt: _work(run, attempt, why))
 
 
 def price_export(run: Run) -> Price:
     """What the export stage of a run would cost, without publishing anything.
 
+    A run that needs an approval is priced without one.
+
     Raises:
         UsageError, GateRefusedError, ExportError: as `run_export`.
     """
-    ready = _prepare(run, Attempt(run, "export"))
+    require_own_gates(run)
+    ready = _prepare(run, Attempt(run, "export"), cosmos_account())
     return price(
         ready.account.endpoint,
         ready.account.credential,
@@ -95,19 +108,28 @@ class _Ready:
     """A judged model as items, and where they go."""
 
     run_id: str
-    judged: dict[str, Any]
+    results: dict[str, Any]
     model: dict[str, Any]
     items: list[Item]
     account: CosmosAccount
 
 
-def _prepare(run: Run, attempt: Attempt) -> _Ready:
-    judged = run.require("evaluate").metrics
-    if not judged["passed"]:
-        reasons = "; ".join(v["reason"] for v in judged["verdicts"] if not v["passed"])
-        raise GateRefusedError(
-            f"Run {run.run_id} is not published, the active version stays: {reasons}."
-        )
+def _work(run: Run, attempt: Attempt, why: str | None) -> dict[str, Any]:
+    require_own_gates(run)
+    account = cosmos_account()
+    clearance = clear(run, attempt, account)
+    ready = _prepare(run, attempt, account)
+    for _ in range(_TRIES - 1):
+        try:
+            return _publish(ready, clearance, why)
+        except ActiveChangedError as changed:
+            log.info("%s", changed)
+            clearance = clear(run, attempt, account)
+    return _publish(ready, clearance, why)
+
+
+def _prepare(run: Run, attempt: Attempt, account: CosmosAccount) -> _Ready:
+    results = run.require("evaluate").metrics["results"]
     profile = parse_profile(run.record.configuration, source=f"run {run.run_id}")
     vocabulary = read_vocabulary(attempt, untrained=True)
     vectors = artefact.read_items(attempt.read("train", "items.parquet"))
@@ -116,21 +138,23 @@ def _prepare(run: Run, attempt: Attempt) -> _Ready:
     near = top_similar(
         vectors.target, flat=flat, k=profile.export.similar, allowed=vocabulary.is_live
     )
-    rows = (
-        np.flatnonzero(vocabulary.is_live) if profile.export.live_only else range(len(vocabulary))
-    )
-    items = _items(vectors, vocabulary, near, rows)
-    account = cosmos_account()
+    items = _items(vectors, vocabulary, near, publishable(vocabulary, profile).tolist())
     if account.is_local:
         # An emulator has no Terraform: make there what it would have made.
         create_missing(
             account.endpoint, account.credential, vectors.target.shape[1], items=len(items)
         )
-    return _Ready(run.run_id, judged, model, items, account)
+    return _Ready(run.run_id, results, model, items, account)
 
 
-def _publish(ready: _Ready, why: str | None) -> dict[str, Any]:
+def _publish(ready: _Ready, clearance: Clearance, why: str | None) -> dict[str, Any]:
     pace = PublishEnvironment().pace()
+    approved = clearance.approval and clearance.approval.model_dump(mode="json")
+    judged = {
+        "verdicts": [asdict(verdict) for verdict in clearance.verdicts],
+        "approval": approved,
+        "replaced": clearance.active and clearance.active.version,
+    }
     with bar("publishing") as move:
         report = publish(
             ready.account.endpoint,
@@ -139,15 +163,16 @@ def _publish(ready: _Ready, why: str | None) -> dict[str, Any]:
             run_id=ready.run_id,
             model=ready.model,
             items=ready.items,
-            metrics=ready.judged["results"],
+            metrics=ready.results | judged,
             who=f"{getpass.getuser()}@{socket.gethostname()}",
-            why=why,
-            gates=[verdict["reason"] for verdict in ready.judged["verdicts"]],
+            why=clearance.why(why),
+            gates=clearance.sentences(),
+            guard=clearance.guard,
             pace=pace,
             progress=_teller(move),
             patience=patience_seconds(),
         )
-    return asdict(report)
+    return asdict(report) | judged
 
 
 def _teller(move: Callable[[int, int], None]) -> ProgressCallback:

@@ -17,6 +17,9 @@ from numpy.typing import NDArray
 from hyperrec_core import artefact, warm
 from hyperrec_core.histories import POSITION_BYTES, Histories
 from hyperrec_core.models import ModelConfig
+from pipelines.preprocess.limits import Verdict
+from pipelines.preprocess.report import Report
+from pipelines.profile import Profile
 from pipelines.runs import Attempt, Run
 
 _SHARE_OF_MEMORY = 0.25
@@ -56,6 +59,21 @@ def read_vocabulary(attempt: Attempt, *, untrained: bool = False) -> Vocabulary:
         is_live=np.array(table["is_live"].to_pylist(), dtype=bool),
         titles=table["title"].to_pylist(),
     )
+
+
+def publishable(vocabulary: Vocabulary, profile: Profile) -> NDArray[np.int64]:
+    """Dense ids of the items that are published, of those of a whole vocabulary."""
+    if profile.export.live_only:
+        return np.flatnonzero(vocabulary.is_live)
+    return np.arange(len(vocabulary))
+
+
+def read_input_verdicts(attempt: Attempt) -> tuple[Verdict, ...]:
+    """What the data report said of the input; nothing of a run that has no report."""
+    manifest = attempt.run.require("preprocess")
+    if not any(output.name == "report.json" for output in manifest.outputs):
+        return ()
+    return Report.from_json(attempt.read("preprocess", "report.json")).verdicts
 
 
 def read_earlier(attempt: Attempt, run: Run, config: ModelConfig) -> warm.Earlier:

@@ -179,7 +179,7 @@ def test_without_a_test_label_it_says_what_to_change(tmp_path: Path) -> None:
 def test_a_symmetric_model_is_judged_by_its_own_users_and_not_published(folder: Path) -> None:
     run = trained(folder, "train.model.users=table", "train.epochs=3", strangers=7)
     metrics = run_evaluate(run).metrics
-    assert {v["gate"]: v["passed"] for v in metrics["verdicts"]}["servable"] is False
+    assert {v["gate"]: v["outcome"] for v in metrics["verdicts"]}["servable"] == "refuse"
     with pytest.raises(GateRefusedError, match=r"set train\.model\.users to midpoint"):
         run_export(run)
 
@@ -205,7 +205,7 @@ def test_a_symmetric_model_is_judged_by_its_own_users_and_not_published(folder: 
 
 def test_a_model_of_midpoints_is_servable(run: Run) -> None:
     verdicts = {v["gate"]: v for v in run.require("evaluate").metrics["verdicts"]}
-    assert verdicts["servable"]["passed"]
+    assert verdicts["servable"]["outcome"] == "pass"
 
 
 def test_two_runs_are_set_side_by_side(run: Run, folder: Path, tmp_path: Path) -> None:
