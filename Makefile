@@ -19,7 +19,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	@command -v $(PYTHON) >/dev/null || { echo "hyperrec needs Python 3.11: install it (Debian: apt-get install python3.11-venv) or give PYTHON=/path/to/python3.11"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install -qq --constraint constraints.txt torch
-	$(BIN)/pip install -qq --constraint constraints.txt --editable '.[pipeline,research,dev]'
+	$(BIN)/pip install -qq --constraint constraints.txt --editable '.[pipeline,telemetry,research,dev]'
 	@touch $@
 
 infra/local/node_modules/.installed: infra/local/package-lock.json

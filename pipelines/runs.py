@@ -31,6 +31,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from pipelines import telemetry
 from pipelines.errors import AlreadyExistsError, CorruptOutputError, NotFoundError, UsageError
 from pipelines.storage import Blob, Storage
 
@@ -254,6 +255,13 @@ class Run:
             # Whoever finished it may have been killed before it had tidied up.
             self._remove_leftovers(stage, done.attempt)
             return done
+        with telemetry.stage(self, stage) as report:
+            done = self._attempt(stage, work)
+            report(done)
+        self._remove_leftovers(stage, done.attempt)
+        return done
+
+    def _attempt(self, stage: StageName, work: Callable[[Attempt], Mapping[str, Any]]) -> Manifest:
         attempt = Attempt(self, stage)
         started_at, clock = datetime.now(UTC), time.monotonic()
         metrics = work(attempt)
@@ -278,9 +286,7 @@ class Run:
         except AlreadyExistsError:
             # Another process was faster, or our own put succeeded and its answer was lost.
             log.info("Stage %s of run %s has its manifest already.", stage, self.run_id)
-        winner = self.require(stage)
-        self._remove_leftovers(stage, winner.attempt)
-        return winner
+        return self.require(stage)
 
     def _remove_leftovers(self, stage: StageName, keep: str) -> None:
         """Remove what killed or slower attempts and checkpoints left in a finished stage."""

@@ -12,7 +12,7 @@ import re
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, ValidationError, field_validator
@@ -54,6 +54,10 @@ class Environment(BaseSettings):
         default=None,
         pattern=r"^[1-9][0-9]*[mgMG]$",
         description="heap of each of Spark's JVMs, such as 4g",
+    )
+
+    hyperrec_log: Literal["text", "json"] = Field(
+        default="text", description="log lines for people, or one JSON object a line"
     )
 
     @field_validator("hyperrec_spark")

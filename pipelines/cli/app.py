@@ -11,6 +11,7 @@ import traceback
 
 import typer
 
+from pipelines import logs
 from pipelines.errors import PipelineError
 
 app = typer.Typer(
@@ -71,7 +72,11 @@ def main() -> None:
         if debug or code is None:
             traceback.print_exc()
         # One line, whatever a library has put into its message.
-        print("hyperrec:", " ".join(sentence(error).splitlines()), file=sys.stderr)
+        said = " ".join(sentence(error).splitlines())
+        if logs.are_json():
+            logging.getLogger("pipelines").error("%s", said)
+        else:
+            print("hyperrec:", said, file=sys.stderr)
         sys.exit(code or 1)
 
 
@@ -98,7 +103,7 @@ def sentence(error: Exception) -> str:
 def set_up_logging(*, debug: bool) -> None:
     """Our lines on stderr; other libraries only when they warn."""
     handler = logging.StreamHandler()
-    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
+    handler.setFormatter(logs.formatter())
     for name in ("pipelines", "hyperrec_core", "serving_export", "infra"):
         logger = logging.getLogger(name)
         logger.setLevel(logging.DEBUG if debug else logging.INFO)

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from pipelines import logs
 from pipelines.errors import UsageError
 from pipelines.preprocess.job import preprocess
 from pipelines.preprocess.session import session
@@ -28,7 +29,8 @@ def run_preprocess(run: Run) -> Manifest:
             failed or was killed.
     """
     if Environment().hyperrec_spark == "submit" and run.manifest("preprocess") is None:
-        submit(_APPLICATION, [run.run_id, run.storage.url], _bytes(_listing(run.record)))
+        with logs.about(run.run_id, "preprocess"):
+            submit(_APPLICATION, [run.run_id, run.storage.url], _bytes(_listing(run.record)))
         return run.require("preprocess")
     return run.finish("preprocess", lambda attempt: _work(run.record, attempt))
 
