@@ -101,5 +101,11 @@ class Account:
         with urllib.request.urlopen(request, timeout=10) as answer:  # noqa: S310
             return bytes(answer.read())
 
+    def drop(self) -> None:
+        """Deletes the database, if it is there."""
+        client = CosmosClient(self.endpoint, self.key, enable_endpoint_discovery=False)
+        if any(each["id"] == self.database for each in client.list_databases()):
+            client.delete_database(self.database)
+
     def create_containers(self) -> None:
         containers.create_missing(self.endpoint, self.key, D + 1, database=self.database)
