@@ -8,7 +8,8 @@ alone), and `OTEL_SDK_DISABLED`, `OTEL_TRACES_EXPORTER=none`, `OTEL_METRICS_EXPO
 
 A run is one trace, whichever processes do its stages: its ids are made of the run id. Each attempt
 at a stage is a span; the span of the run itself, from its first stage's beginning, is sent when it
-is published. A collector that does not answer costs some seconds a stage and fails nothing.
+is published. A collector that does not answer fails nothing; it costs a stage up to its timeout for
+each of the two signals.
 """
 
 from __future__ import annotations
@@ -155,6 +156,11 @@ class _Reporter:
             self._measure_manifest(manifest)
         self._traces.force_flush()
         self._metrics.force_flush()
+
+    def shut_down(self) -> None:
+        """Send what is left, and no more afterwards; the SDK does so when the process ends."""
+        self._traces.shutdown()
+        self._metrics.shutdown()
 
     def _end_run(self, run: Run, about: Mapping[str, str]) -> None:
         from opentelemetry.context import Context  # noqa: PLC0415
