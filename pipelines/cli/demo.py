@@ -43,7 +43,8 @@ def demo() -> None:
     plan = _import(data, blobs) if data else _synthesise(blobs)
     runs = f"{blobs}/runs" if "://" not in blobs else "az://runs"
     as_of = datetime.combine(plan.as_of, datetime.min.time())
-    run_id = run_flow(plan.raw, as_of, profile=plan.profile, settings=None, runs=runs)
+    settings = _of_another_shop() if _serves_another(plan.raw, runs) else None
+    run_id = run_flow(plan.raw, as_of, profile=plan.profile, settings=settings, runs=runs)
     print_run(run_id, runs)
     fetch(run_id, "items.png", to=Environment().hyperrec_home / "items.png", runs=runs)
     status()
@@ -51,6 +52,28 @@ def demo() -> None:
     console.print(f"\nDone in {time.monotonic() - started:.0f} s. ", end="")
     if "COSMOS_ENDPOINT" not in os.environ:
         console.print("The local services run on until `make down`; ask them about other items.")
+
+
+def _serves_another(raw: str, runs: str) -> bool:
+    """Whether what is active was made of another input: an earlier demo's shop, most likely."""
+    from pipelines.settings import cosmos_account  # noqa: PLC0415
+    from pipelines.stages.active import control_of  # noqa: PLC0415
+    from pipelines.start import open_run  # noqa: PLC0415
+    from pipelines.storage import open_storage  # noqa: PLC0415
+
+    active = control_of(cosmos_account()).active
+    if active is None:
+        return False
+    try:
+        return open_run(active.run_id, runs).record.input != open_storage(raw).url
+    except UsageError:
+        return True
+
+
+def _of_another_shop() -> list[str]:
+    """Settings without the gates that hold a night against the one before."""
+    console.print("Another shop's version is active: this one is not held against it.")
+    return ["evaluate.gates.against_active=false", "evaluate.gates.approve_input=[]"]
 
 
 def _blobs_url() -> str:

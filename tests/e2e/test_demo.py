@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -29,7 +30,7 @@ def test_the_synthetic_demo_runs_without_node_and_a_second_time_at_once(tmp_path
         first = place.hyperrec("demo")
         assert "Without Node there is no Azurite here: blobs are kept in the folder" in first.out
         assert "Published version" in first.out
-        assert first.out.count("Gate passed") == 4
+        assert first.out.count("Gate passed: ") == len(re.findall("^Gate ", first.out, re.M)) > 8
         assert (Path(place.settings["HYPERREC_HOME"]) / "items.png").stat().st_size > 10_000
 
         second = place.hyperrec("demo")

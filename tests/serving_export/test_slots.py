@@ -182,6 +182,27 @@ def test_a_load_that_lost_its_lease_never_goes_live() -> None:
         promote(slots.release(control, "two"), "one")
 
 
+class OverruledError(Exception):
+    pass
+
+
+def test_a_guard_is_asked_about_the_state_that_is_replaced() -> None:
+    before = begin(published("v1"), "new", version="v2")
+    asked = []
+
+    def refuse(control: Control) -> None:
+        asked.append(control)
+        raise OverruledError
+
+    facts = {"model": {}, "items": 3, "checksum": "c", "metrics": {}, "who": "me", "now": NOW}
+    with pytest.raises(OverruledError):
+        slots.promote(before, "new", guard=refuse, **facts)  # type: ignore[arg-type]
+    assert asked == [before]
+    live = promote(before, "new")
+    # Its answer may have been lost: what is live already is not asked for again.
+    assert slots.promote(live, "new", guard=refuse, **facts) == live  # type: ignore[arg-type]
+
+
 def test_publishing_a_damaged_version_again_keeps_the_way_back() -> None:
     before = published("v1", "v2")
     after = promote(begin(before, "again", version="v2"), "again")
