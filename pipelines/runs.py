@@ -3,6 +3,7 @@
 Layout below the storage of runs::
 
     <run_id>/run.json                       what the run is of: input, date, configuration
+    <run_id>/approval*.json                 a person's word on its publication, see `approvals`
     <run_id>/<stage>/manifest.json          written last, by conditional put: the stage is done
     <run_id>/<stage>/<attempt>/...          outputs of one attempt; only a manifest makes them count
     <run_id>/train/checkpoints/...          progress inside a stage, removed when it is done
