@@ -69,13 +69,14 @@ def main() -> None:
         sys.exit(130)
     except Exception as error:
         code = exit_code(error)
-        if debug or code is None:
-            traceback.print_exc()
+        with_traceback = debug or code is None
         # One line, whatever a library has put into its message.
         said = " ".join(sentence(error).splitlines())
         if logs.are_json():
-            logging.getLogger("pipelines").error("%s", said)
+            logging.getLogger("pipelines").error("%s", said, exc_info=with_traceback)
         else:
+            if with_traceback:
+                traceback.print_exc()
             print("hyperrec:", said, file=sys.stderr)
         sys.exit(code or 1)
 
