@@ -263,12 +263,12 @@ def data(verdicts: Sequence[InputVerdict], limits: GateConfig) -> Verdict:
     numbers = {each.name: each.value for each in verdicts if each.value is not None}
     if not raised:
         return Verdict("input", "pass", "the data report has no warning", numbers)
-    told = "; ".join(each.sentence.rstrip(".") for each in grave or raised)
     if grave:
+        told = "; ".join(each.sentence.rstrip(".") for each in grave)
         return Verdict("input", "warn", f"the data report warns: {told}", numbers)
-    return Verdict(
-        "input", "pass", f"the data report warns of what needs no approval: {told}", numbers
-    )
+    names = ", ".join(each.name for each in raised)
+    reason = f"of what the data report warns of, {names}, nothing needs an approval"
+    return Verdict("input", "pass", reason, numbers)
 
 
 def _levels(levels: Limits, form: str, *, beyond: str = "beyond") -> str:

@@ -20,7 +20,7 @@ def test_who_made_what_live_and_why(place: Place, fails: Fails, tmp_path: Path) 
         account.create_containers()
         assert here.hyperrec("history").out.startswith("Nothing has been promoted")
 
-        account.publish("v1", make_items(4), gates=["HR@10 0.7 must be above 0.6"])
+        account.publish("v1", make_items(4), gates=["HR@10 0.7", "warn: fewer items"])
         assert "no previous version" in fails("rollback", "--why", "a try", code=1, at=here)
         account.publish("v2", make_items(4, seed=2))
         account.publish("v3", make_items(4, seed=3))
@@ -31,7 +31,7 @@ def test_who_made_what_live_and_why(place: Place, fails: Fails, tmp_path: Path) 
         assert rows[0][2:5] == ["rollback", "v2", "v3"]
         assert rows[0][6] == "[bold]v3[/bold] has no umbrellas"
         assert rows[3][2:5] == ["promotion", "v1", "-"]
-        assert rows[3][6] == "HR@10 0.7 must be above 0.6"
+        assert rows[3][6] == "warn: fewer items; 1 of 2 gates passed"
         assert len(table_rows(here.hyperrec("history", "--limit", "2").out)) == 2
 
         assert "Deleted 4 documents from slot a" in here.hyperrec("clean").out
