@@ -29,6 +29,18 @@ class OvertakenError(PipelineError):
     """The version that serves now is of a later day, or better than this run's."""
 
 
+class HeldError(PipelineError):
+    """Another run works on the same target."""
+
+
+class SparkError(PipelineError):
+    """Spark failed or was killed in the middle of its work; trying again may help."""
+
+
+class WorkerLostError(PipelineError):
+    """What another worker was given to do ended without its result; trying again may help."""
+
+
 class StorageError(PipelineError):
     """Blob storage could not be used."""
 

@@ -33,6 +33,7 @@ from pipelines.preprocess.source import read_raw
 from pipelines.preprocess.splits import assign_splits, below_minimum
 from pipelines.preprocess.tables import INTERACTIONS, ITEMS
 from pipelines.preprocess.vocabulary import to_table, vocabulary
+from pipelines.progress import bar
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
@@ -49,6 +50,8 @@ _PARTITION_BYTES = 8 << 20
 _PARTITIONS_AT_LEAST = 2
 
 _IS_RETURN = "event_type = 'return'"
+
+_STEPS = 5
 
 
 def preprocess(
@@ -87,10 +90,12 @@ def preprocess(
             left.
     """
     storage = attempt.run.storage
-    with spark_failures():
+    with spark_failures(), bar("preprocessing") as move:
+        move(0, _STEPS, f"{len(listing):,} files")
         check_drop_rules(spark.createDataFrame([], INTERACTIONS.spark_schema), config.drop)
         days = compacted(spark, source_url, listing, config.drop, storage)
         books = Accounts(days)
+        move(1, _STEPS, f"{books.read:,} rows of {len(days):,} days read")
         events, returns = _events(spark, storage.url, days, as_of, config, books)
         _write_quarantine(spark, days, as_of, attempt, books)
         books.require_readable(config, source_url, f"{storage.url}/{attempt.folder}/quarantine")
@@ -101,17 +106,21 @@ def preprocess(
         assigned = _assign(settled, config, as_of, seed)
         try:
             metrics = books.settle(assigned)
+            move(2, _STEPS, f"{metrics['rows_kept']:,} rows kept")
             catalogue = _catalogue(spark, source_url, listing)
             items, table = _write_vocabulary(spark, assigned, catalogue, attempt)
             metrics["items"] = table.num_rows
             metrics["items_without_interactions"] = table["count"].to_pylist().count(0)
+            move(3, _STEPS, f"{table.num_rows:,} items")
             report = reported(
                 books, assigned, table, as_of, config, source_url, attempt, catalogue is not None
             )
             metrics["report"] = report.level
+            move(4, _STEPS, "the data report is written")
             metrics |= write_histories(
                 histories(assigned, items), attempt, metrics.pop("assigned_labels")
             )
+            move(_STEPS, _STEPS, f"histories of {metrics['users']:,} users")
         finally:
             assigned.unpersist()
     return metrics

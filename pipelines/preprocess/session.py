@@ -18,7 +18,7 @@ from pyspark.errors import PySparkException, PySparkRuntimeError
 from pyspark.sql import SparkSession
 
 from pipelines import errors
-from pipelines.errors import PipelineError
+from pipelines.errors import PipelineError, SparkError
 from pipelines.preprocess.java import require_java, stderr_of_the_jvm
 from pipelines.settings import Environment, patience_seconds, pin_local_services
 
@@ -235,13 +235,13 @@ def spark_failures() -> Iterator[None]:
     try:
         yield
     except (PySparkException, Py4JJavaError) as error:
-        raise _from_worker(str(error)) or PipelineError(
+        raise _from_worker(str(error)) or SparkError(
             f"The Spark job failed: {_summary(str(error))}; give the same command again to resume, "
             "with --debug for the whole report."
         ) from error
     # EOFError: it ended while it sent rows.
     except (Py4JError, ConnectionError, EOFError) as error:
-        raise PipelineError(
+        raise SparkError(
             "Spark's Java process ended in the middle of the job, as it does when memory runs "
             "out: give the same command again, which resumes; HYPERREC_SPARK_MEMORY gives it more."
         ) from error

@@ -2,8 +2,9 @@
 
 The memory of Spark is then the child's alone, and what the child is given is what a cluster would
 be given. The child speaks over its standard output, one JSON object a line: a line of its log
-(`logger`, `level`, `message`), or the one sentence that it failed with (`error`, `message`). All
-else that comes there is Spark's or Java's and goes to our log at level DEBUG.
+(`logger`, `level`, `message`), how far it is (`doing`, `done`, `total`, `note`), or the one
+sentence that it failed with (`error`, `message`). All else that comes there is Spark's or Java's
+and goes to our log at level DEBUG.
 """
 
 from __future__ import annotations
@@ -19,15 +20,17 @@ import sys
 import tempfile
 import traceback
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from pyspark.find_spark_home import _find_spark_home
 
 from pipelines import errors
-from pipelines.errors import PipelineError
+from pipelines.errors import PipelineError, SparkError
 from pipelines.preprocess.java import complaint, require_java
 from pipelines.preprocess.session import named_error, session_settings
+from pipelines.progress import Moved, listening, tell
 from pipelines.settings import pin_local_services
 
 log = logging.getLogger(__name__)
@@ -82,7 +85,7 @@ def submit(application: Path, words: Sequence[str], input_bytes: int) -> None:
         if failure is not None:
             raise failure
         if code:
-            raise PipelineError(_why_it_ended(code, other or complaint(complaints)))
+            raise SparkError(_why_it_ended(code, other or complaint(complaints)))
 
 
 @contextlib.contextmanager
@@ -95,7 +98,8 @@ def told() -> Iterator[None]:
     logging.basicConfig(handlers=[_Lines()], format="%(message)s")
     logging.getLogger("pipelines").setLevel(logging.DEBUG)
     try:
-        yield
+        with listening(lambda moved: _say(**asdict(moved))):
+            yield
     except PipelineError as error:
         traceback.print_exc()
         _say(error=_name_of(error), message=str(error))
@@ -135,6 +139,8 @@ def _listen(lines: Iterable[bytes]) -> tuple[PipelineError | None, str]:
                 failure = named_error(name, message)
             case {"logger": str(name), "level": int(level), "message": str(message)}:
                 logging.getLogger(name).log(level, "%s", message)
+            case {"doing": str(doing), "done": int(done), "total": int(total), "note": str(note)}:
+                tell(Moved(doing, done, total, note))
             case _:
                 other = line.decode(errors="replace").rstrip() or other
                 log.debug("spark-submit: %s", other)

@@ -8,7 +8,7 @@ import logging
 import os
 import socket
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -19,7 +19,7 @@ from pydantic import Field
 from hyperrec_core import artefact
 from hyperrec_core.similar import top_similar
 from pipelines.profile import parse_profile
-from pipelines.progress import bar
+from pipelines.progress import Move, bar
 from pipelines.runs import Attempt, Manifest, Run
 from pipelines.settings import CosmosAccount, Environment, cosmos_account, patience_seconds
 from pipelines.stages.clearance import (
@@ -175,13 +175,13 @@ def _publish(ready: _Ready, clearance: Clearance, why: str | None) -> dict[str, 
     return asdict(report) | judged
 
 
-def _teller(move: Callable[[int, int], None]) -> ProgressCallback:
+def _teller(move: Move) -> ProgressCallback:
     """Moves the bar, and every ten seconds says in the log how it goes."""
     said = time.monotonic()
 
     def tell(state: Progress) -> None:
         nonlocal said
-        move(state.done, state.total)
+        move(state.done, state.total, str(state))
         if time.monotonic() - said >= _TELL_SECONDS:
             said = time.monotonic()
             log.info("Publishing, %s.", state)

@@ -115,14 +115,18 @@ def _work(run: Run, attempt: Attempt) -> dict[str, Any]:
     checkpoints = _Checkpoints(run)
     resume = checkpoints.latest()
 
+    epochs, passed = profile.train.epochs, len(resume[0].epochs) if resume else 0
+
     def after_epoch(progress: Progress, tensors: dict[str, Tensor]) -> None:
-        _log_epoch(progress.epochs[-1], profile.train.epochs)
+        nonlocal passed
+        passed = len(progress.epochs)
+        _log_epoch(progress.epochs[-1], epochs)
         checkpoints.save(progress, tensors)
 
     with bar("training") as move:
 
         def on_batch(done: int, examples: int, checkpoint: Callable[[], Checkpoint]) -> None:
-            move(done, examples)
+            move(passed * examples + done, epochs * examples, f"epoch {passed + 1} of {epochs}")
             if checkpoints.are_due():
                 checkpoints.save(*checkpoint())
                 log.info("%d of the epoch's %d examples are done and saved.", done, examples)
