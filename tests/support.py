@@ -205,7 +205,7 @@ def flow_run(api: str, parameters: dict[str, Any], *, alive: Callable[[], bool])
 
     Args:
         api: the server's address.
-        parameters: of the flow, over those it is served with.
+        parameters: fields of its form, over those it is served with.
         alive: whether the process that serves the flow still runs.
 
     Returns:
@@ -217,11 +217,11 @@ def flow_run(api: str, parameters: dict[str, Any], *, alive: Callable[[], bool])
 
     def is_served() -> bool:
         assert alive(), "the serving command ended"
-        deployment.update(_call(f"{api}/deployments/name/retrain/daily-retrain"))
+        deployment.update(_call(f"{api}/deployments/name/daily-retrain/hyperrec"))
         return bool(deployment)
 
     wait_until(is_served, "the flow is not served")
-    body = {"parameters": parameters}
+    body = {"parameters": {"form": deployment["parameters"]["form"] | parameters}}
     made = _call(f"{api}/deployments/{deployment['id']}/create_flow_run", body)
 
     def is_over() -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, cast
 
 import typer
 from rich.table import Table
@@ -42,27 +42,32 @@ def backfill(
     Nothing is published unless `--until export` is given.
     """
     from pipelines.start import open_run, runs_url, start_run  # noqa: PLC0415
+    from pipelines.storage import open_storage  # noqa: PLC0415
 
     if until not in STAGES:
         raise UsageError(f"There is no stage {until}: give one of {', '.join(STAGES)}.")
     if last < first:
         raise UsageError(f"There is no night from {first:%Y-%m-%d} to {last:%Y-%m-%d}.")
-    runs = runs or runs_url(source)
-    # Once before the flow does it, so that a mistake is told before a server has started.
+    # As addresses that hold anywhere, and once before the flow does it, so that a mistake is told
+    # before a server has started.
+    source, runs = open_storage(source).url, open_storage(runs or runs_url(source)).url
     start_run(source=source, as_of=first.date(), profile=profile, overrides=settings, runs=runs)
     prepare_flows()
     from pipelines.flows.backfill import backfill as flow  # noqa: PLC0415  seconds to import
+    from pipelines.flows.forms import BackfillForm, checked  # noqa: PLC0415
 
-    run_ids = flow(
-        source=source,
-        first=first.date(),
-        last=last.date(),
-        until=until,
-        warm=warm,
-        profile=profile,
-        overrides=settings,
-        runs=runs,
-    )
+    form = {
+        "source": source,
+        "first": first.date(),
+        "last": last.date(),
+        "until": until,
+        "warm": warm,
+        "profile": profile,
+        "settings": settings or [],
+        "why": "a back-fill" if until == "export" else None,
+        "runs": runs,
+    }
+    run_ids = cast("list[str]", flow(checked(BackfillForm, form)))
     table = Table("night", "run", "interactions", "HR@10", "NDCG@10", "gates")
     for run_id in run_ids:
         run = open_run(run_id, runs)

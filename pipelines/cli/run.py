@@ -29,20 +29,27 @@ def run_flow(
 ) -> str:
     """Run the flow in this process, with a Prefect server of its own where none is configured."""
     from pipelines.start import runs_url, start_run  # noqa: PLC0415
+    from pipelines.storage import open_storage  # noqa: PLC0415
 
-    runs = runs or runs_url(source)
-    # Once before the flow does it, so that a mistake is told before a server has started.
+    # As addresses that hold anywhere, and once before the flow does it, so that a mistake is told
+    # before a server has started.
+    source, runs = open_storage(source).url, open_storage(runs or runs_url(source)).url
     start_run(source=source, as_of=as_of.date(), profile=profile, overrides=settings, runs=runs)
     prepare_flows()
-    from pipelines.flows.retrain import retrain  # noqa: PLC0415  seconds to import
+    from pipelines.flows.forms import RetrainForm  # noqa: PLC0415  seconds to import
+    from pipelines.flows.retrain import daily_retrain  # noqa: PLC0415
 
-    return retrain(
-        source=source,
-        as_of=as_of.date(),
-        profile=profile,
-        overrides=settings,
-        runs=runs,
+    run_id = daily_retrain(
+        RetrainForm(
+            source=source,
+            as_of=as_of.date(),
+            profile=profile,
+            settings=settings or [],
+            start="cold",
+            runs=runs,
+        )
     )
+    return str(run_id)
 
 
 def prepare_flows() -> None:

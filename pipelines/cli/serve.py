@@ -23,7 +23,7 @@ def serve(
     prepare_prefect()
     from prefect.settings import get_current_settings  # noqa: PLC0415
 
-    from pipelines.flows.retrain import retrain  # noqa: PLC0415
+    from pipelines.flows.retrain import daily_retrain  # noqa: PLC0415
     from pipelines.start import runs_url  # noqa: PLC0415
 
     if not get_current_settings().api.url:
@@ -31,5 +31,5 @@ def serve(
             "No Prefect server is configured: set PREFECT_API_URL, such as "
             "http://127.0.0.1:4200/api after `prefect server start`."
         )
-    parameters = {"source": source, "profile": profile, "runs": runs or runs_url(source)}
-    retrain.serve(name="daily-retrain", cron=cron, parameters=parameters, limit=1)
+    form = {"source": source, "profile": profile, "runs": runs or runs_url(source)}
+    daily_retrain.serve(name="hyperrec", cron=cron, parameters={"form": form}, limit=1)

@@ -1,78 +1,84 @@
-"""Many nights, one after the other, as a Prefect flow.
+"""Many nights, one after the other.
 
 Nights go from the oldest to the newest. What a night has done stands in its manifests, so the flow
 may be run again after anything: it passes over the nights that are done and goes on in the middle
 of the one that is not.
 """
 
-# No `from __future__ import annotations` here: a served flow is loaded from its file, where Prefect
-# cannot look up the types of parameters that stand as text.
+# No `from __future__ import annotations` here: Prefect reads the form's type when it loads a flow.
 
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
-from datetime import date, timedelta
-from typing import Literal
+from datetime import timedelta
 
 from prefect import flow
+from prefect.client.schemas.objects import State
 
-from pipelines.errors import PipelineError, UsageError
-from pipelines.flows.retrain import stage_task
+from pipelines.errors import PipelineError
+from pipelines.flows.artefacts import markdown, publish
+from pipelines.flows.forms import BackfillForm
+from pipelines.flows.guard import only_one
+from pipelines.flows.night import runs_of
+from pipelines.flows.operate import operate, run_name
+from pipelines.flows.tasks import do_stage
 from pipelines.preprocess.session import LARGE_BYTES, session
 from pipelines.runs import STAGES, Run, StageName
 from pipelines.settings import Environment
 from pipelines.start import start_run
+from pipelines.storage import open_storage
+from serving_export.errors import ExportError
 
 
-@flow(name="backfill", flow_run_name="{first} to {last} backfill")
-def backfill(
-    source: str,
-    first: date,
-    last: date,
-    until: Literal["preprocess", "train", "evaluate", "export"] = "evaluate",
-    warm: bool = False,
-    profile: str = "default",
-    overrides: list[str] | None = None,
-    runs: str | None = None,
-) -> list[str]:
+@flow(
+    name="backfill",
+    flow_run_name=run_name(
+        BackfillForm, lambda form: f"{form.first} to {form.last} backfill", "backfill"
+    ),
+    # `operate` does it, and tells a mistake in one sentence.
+    validate_parameters=False,
+)
+def backfill(form: BackfillForm) -> list[str] | State[BaseException]:
     """Do the nights of a range of dates, in order.
 
     Args:
-        source: URL of the raw layout, such as az://raw.
-        first: the first night's last day whose interactions count.
-        last: the last night's.
-        until: the last stage of each night; nothing is published unless it is export.
-        warm: each night's training starts from the points of the night before.
-        profile: name of a profile, or the path of a .toml file.
-        overrides: single settings, section.setting=value.
-        runs: URL under which runs are kept.
+        form: which nights, and up to which stage.
 
     Returns:
         The run ids, in order.
-
-    Raises:
-        UsageError: the range is empty, or there is no input for a night.
-        PipelineError: a night failed; names it.
     """
-    if last < first:
-        raise UsageError(f"There is no night from {first} to {last}: the first comes after it.")
+    return operate(BackfillForm, form, _backfill)
+
+
+def _backfill(form: BackfillForm) -> list[str]:
     done: list[Run] = []
-    with _spark(until):
-        for day in (first + timedelta(days=number) for number in range((last - first).days + 1)):
-            chained = [f'warm_start="{done[-1].run_id}"'] if warm and done else []
+    runs = runs_of(form.runs, form.source)
+    with only_one(open_storage(runs)) as lease, _spark(form.until):
+        for day in (
+            form.first + timedelta(days=n) for n in range((form.last - form.first).days + 1)
+        ):
+            chained = [f'warm_start="{done[-1].run_id}"'] if form.warm and done else []
             run = start_run(
-                source=source,
+                source=form.source,
                 as_of=day,
-                profile=profile,
-                overrides=[*(overrides or []), *chained],
+                profile=form.profile,
+                overrides=[*form.settings, *chained],
                 runs=runs,
             )
-            for stage in stages(until):
+            for stage in stages(form.until):
+                lease.check()
                 try:
-                    stage_task(stage, run.storage.url, run.run_id)
-                except PipelineError as error:
+                    do_stage(stage, run, why=form.why)
+                except (PipelineError, ExportError) as error:
                     error.args = (f"Night {day}: {error}", *error.args[1:])
                     raise
             done.append(run)
+            publish.as_markdown("summary", _told(form, done))
     return [run.run_id for run in done]
+
+
+def stages(until: StageName) -> tuple[StageName, ...]:
+    """The stages of a night up to one."""
+    return STAGES[: STAGES.index(until) + 1]
 
 
 def _spark(until: StageName) -> AbstractContextManager[object]:
@@ -82,6 +88,19 @@ def _spark(until: StageName) -> AbstractContextManager[object]:
     return nullcontext()
 
 
-def stages(until: StageName) -> tuple[StageName, ...]:
-    """The stages of a night up to one."""
-    return STAGES[: STAGES.index(until) + 1]
+def _told(form: BackfillForm, done: Sequence[Run]) -> str:
+    """How far the back-fill is, a line a night."""
+    rows = []
+    for run in done:
+        interactions = f"{run.require('preprocess').metrics['interactions']:,}"
+        judged = run.manifest("evaluate")
+        metrics = ["-", "-", "-"] if judged is None else markdown.headline(judged.metrics)
+        rows.append([run.record.as_of, run.run_id, interactions, *metrics])
+    heading = ["night", "run", "interactions", "HR@10", "NDCG@10", "gates"]
+    return "\n\n".join(
+        [
+            f"# Backfill {form.first} to {form.last}",
+            f"{len(done)} nights are done, up to the stage {form.until}.",
+            markdown.table(heading, rows),
+        ]
+    )

@@ -1,90 +1,95 @@
-"""The main job as a Prefect flow: preprocess, train, evaluate, export.
+"""A night: preprocess, train, evaluate, export, and an approval in between where a gate warns.
 
-Each stage is a task. Resuming rests on the manifests in the storage of runs, not on Prefect's
-cache, so the flow may be run again anywhere, by hand or by a server, whatever became of the first
-try.
+Resuming rests on the manifests in the storage of runs, not on Prefect's cache, so the flow may be
+run again anywhere, by hand or by a server, whatever became of the first try.
 """
 
-# No `from __future__ import annotations` here: a served flow is loaded from its file, where Prefect
-# cannot look up the types of parameters that stand as text.
+# No `from __future__ import annotations` here: Prefect reads the form's type when it loads a flow.
 
-from collections.abc import Callable
-from datetime import UTC, date, datetime, timedelta
-from typing import Any
+import logging
 
-from prefect import flow, task
-from prefect.cache_policies import NO_CACHE
-from prefect.runtime import flow_run
+from prefect import flow
+from prefect.client.schemas.objects import State
 
-from pipelines.errors import StorageUnavailableError
-from pipelines.runs import Manifest, Run, StageName
-from pipelines.stages.evaluate import run_evaluate
-from pipelines.stages.export import run_export
-from pipelines.stages.preprocess import run_preprocess
-from pipelines.stages.train import run_train
-from pipelines.start import open_run, start_run
-from serving_export.errors import UnavailableError
+from pipelines.errors import ApprovalNeededError, GateRefusedError, UsageError
+from pipelines.flows.active import not_active
+from pipelines.flows.approval import ask, record
+from pipelines.flows.artefacts import markdown, publish
+from pipelines.flows.forms import RetrainForm
+from pipelines.flows.guard import only_one
+from pipelines.flows.night import begin, night_of, runs_of
+from pipelines.flows.operate import operate, run_name
+from pipelines.flows.tasks import do_stage
+from pipelines.runs import Run
+from pipelines.stages.export import price_export
+from pipelines.storage import open_storage
 
-STAGE_FUNCTIONS: dict[StageName, Callable[[Run], Manifest]] = {
-    "preprocess": run_preprocess,
-    "train": run_train,
-    "evaluate": run_evaluate,
-    "export": run_export,
-}
+log = logging.getLogger(__name__)
 
 
-def _is_passing(_task: Any, _run: Any, state: Any) -> bool:
-    """Whether trying once more may help: a store was away for longer than its own patience."""
-    try:
-        state.result()
-    except (StorageUnavailableError, UnavailableError):
-        return True
-    except Exception:
-        return False
-    return False
+def _words(form: RetrainForm) -> str:
+    return f"{night_of(form)} retrain{' (dry run)' if form.dry_run else ''}"
 
 
-@task(
-    task_run_name="{stage}",
-    retries=1,
-    retry_delay_seconds=5,
-    retry_condition_fn=_is_passing,
-    cache_policy=NO_CACHE,
+@flow(
+    name="daily-retrain",
+    flow_run_name=run_name(RetrainForm, _words, "retrain"),
+    # `operate` does it, and tells a mistake in one sentence.
+    validate_parameters=False,
 )
-def stage_task(stage: StageName, runs: str, run_id: str) -> None:
-    """Do one stage of a run unless it is done."""
-    STAGE_FUNCTIONS[stage](open_run(run_id, runs))
-
-
-@flow(name="retrain", flow_run_name="{as_of} retrain")
-def retrain(
-    source: str,
-    as_of: date | None = None,
-    profile: str = "default",
-    overrides: list[str] | None = None,
-    runs: str | None = None,
-) -> str:
+def daily_retrain(form: RetrainForm) -> str | State[BaseException]:
     """Retrain on the interactions up to a day and publish the result when it passes the gates.
 
     Args:
-        source: URL of the raw layout, such as az://raw.
-        as_of: the last day whose interactions count; by default the day before the scheduled one,
-            so that a late or repeated run still does the right night.
-        profile: name of a profile, or the path of a .toml file.
-        overrides: single settings, section.setting=value.
-        runs: URL under which runs are kept.
+        form: what to do.
 
     Returns:
         The run id.
     """
-    scheduled = flow_run.scheduled_start_time or datetime.now(UTC)
-    run = start_run(
-        source=source,
-        as_of=as_of or scheduled.date() - timedelta(days=1),
-        profile=profile,
-        overrides=overrides,
-        runs=runs,
-    )
-    for stage in STAGE_FUNCTIONS:
-        stage_task(stage, run.storage.url, run.run_id)
+    return operate(RetrainForm, form, _retrain)
+
+
+def _retrain(form: RetrainForm) -> str:
+    runs = open_storage(runs_of(form.runs, form.source))
+    needed = None
+    with only_one(runs) as lease:
+        run = begin(form)
+        do_stage("preprocess", run)
+        publish.of_stage(run, "preprocess")
+        lease.check()
+        do_stage("train", run, on_gpu=form.train_on == "gpu")
+        publish.of_stage(run, "train")
+        lease.check()
+        do_stage("evaluate", run)
+        publish.of_stage(run, "evaluate")
+        if form.dry_run:
+            _tell(run, f"{night_of(form)}: a dry run", [_price(run)])
+            return run.run_id
+        if form.force and form.who is not None and form.why is not None:
+            record(run, who=form.who, why=form.why, force=True)
+        lease.check()
+        try:
+            do_stage("export", run, why=form.why)
+        except ApprovalNeededError as error:
+            needed = error
+    # Not while the lease is held: an approval takes hours.
+    if needed is not None:
+        ask(run, needed)
+        with only_one(runs):
+            do_stage("export", run, why=form.why)
+    publish.of_stage(run, "export")
+    if (why := not_active(run)) is not None:
+        log.warning("%s", why)
+    _tell(run, f"{night_of(form)} is done", [markdown.escaped(why or "It is active.")])
     return run.run_id
+
+
+def _price(run: Run) -> str:
+    try:
+        return markdown.priced(run.run_id, price_export(run))
+    except (GateRefusedError, ApprovalNeededError, UsageError) as error:
+        return markdown.escaped(error)
+
+
+def _tell(run: Run, title: str, lines: list[str]) -> None:
+    publish.as_markdown("summary", markdown.summary(title, run, lines))

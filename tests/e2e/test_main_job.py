@@ -105,7 +105,7 @@ def second(place: Place, first: Published) -> Published:
     with prefect_server(place) as api:
         served = place.with_settings(PREFECT_API_URL=api)
         with served.started("serve", "--input", INPUT, "--profile", PROFILE) as child:
-            wanted = {"as_of": AS_OF, "overrides": [*SMALLER, "seed=2"]}
+            wanted = {"as_of": AS_OF, "settings": [*SMALLER, "seed=2"], "start": "cold"}
             state = flow_run(api, wanted, alive=child.running)
             child.process.terminate()
             done = child.done()
