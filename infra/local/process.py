@@ -13,7 +13,7 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,8 +37,19 @@ class Process:
             _children[self.pid].poll()
         return _started(self.pid) == self.started
 
-    def stop(self, grace: float) -> None:
-        """Ends the process: SIGTERM, and SIGKILL after `grace` seconds. Returns when it is gone."""
+    def stop(self, grace: float, *, tree: bool = False) -> None:
+        """Ends the process: SIGTERM, and SIGKILL after `grace` seconds. Returns when it is gone.
+
+        Args:
+            grace: seconds between the two.
+            tree: end what it has started, too, in the same way, after itself.
+        """
+        started = descendants(self.pid) if tree and self.alive() else []
+        self._end(grace)
+        for each in started:
+            each._end(grace)
+
+    def _end(self, grace: float) -> None:
         for number, patience in ((signal.SIGTERM, grace), (signal.SIGKILL, 10.0)):
             if not self.alive():
                 return
@@ -63,12 +74,32 @@ def _started(pid: int) -> str | None:
     return None if ended else f"{boot}/{fields[19]}"
 
 
-def start(command: Sequence[str], log: Path, *, dies_with_caller: bool = False) -> Process:
+def descendants(pid: int) -> list[Process]:
+    """The processes that a process has started, and those that they have, parents first."""
+    children: dict[int, list[int]] = {}
+    for folder in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            parent = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
+            children.setdefault(parent, []).append(int(folder.name))
+    found = list(children.get(pid, []))
+    for each in found:
+        found.extend(children.get(each, []))
+    return [Process(each, _started(each) or "ended") for each in found]
+
+
+def start(
+    command: Sequence[str],
+    log: Path,
+    *,
+    dies_with_caller: bool = False,
+    environment: Mapping[str, str] | None = None,
+) -> Process:
     """Starts a process with its output in a log file and no other tie to the caller's files.
 
     Args:
         command: program and arguments.
         log: file the output is appended to.
+        environment: variables beside the caller's own.
         dies_with_caller: True: the kernel ends it when the calling thread ends, however that
             happens. False: it runs on in a session of its own.
     """
@@ -80,6 +111,7 @@ def start(command: Sequence[str], log: Path, *, dies_with_caller: bool = False) 
             stdout=output,
             stderr=subprocess.STDOUT,
             cwd=_ROOT,
+            env={**os.environ, **(environment or {})},
             start_new_session=True,
             preexec_fn=_die_with_caller if dies_with_caller else None,  # noqa: PLW1509
         )

@@ -47,7 +47,7 @@ _FAILURES = {
     "hyperrec_core.artefact.ArtefactError",
     "hyperrec_core.histories.HistoriesError",
     "hyperrec_core.ranks.RanksError",
-    "infra.local.services.LocalServiceError",
+    "infra.local.service.LocalServiceError",
     "serving_export.errors.ExportError",
 }
 
