@@ -24,6 +24,8 @@ GPU_POOL: Final = "hyperrec-gpu"
 # As infra.local.prefect_app names it, which only the server itself needs to import.
 _SERVER_NAME: Final = "hyperrec-prefect"
 _USER: Final = "hyperrec"
+# It imports much and writes its tables first; on a busy machine that is a minute.
+_START_SECONDS: Final = 180.0
 
 
 @dataclass(frozen=True)
@@ -84,6 +86,7 @@ _SERVER: Final = Service(
     signature=_SERVER_NAME,
     command=_server_command,
     environment=_server_environment,
+    start_seconds=_START_SECONDS,
 )
 
 
@@ -112,7 +115,8 @@ def _worker(pool: str) -> Service:
 
     key = pool.replace("hyperrec-", "worker-")
     title = f"the worker of {pool}"
-    return Service(key, title, pool, "/health", '"message":"OK"', command, environment)
+    signature = '"message":"OK"'
+    return Service(key, title, pool, "/health", signature, command, environment, _START_SECONDS)
 
 
 _WORKERS: Final = {pool: _worker(pool) for pool in (CPU_POOL, GPU_POOL)}

@@ -18,7 +18,6 @@ from typing import Any, Final
 
 from infra.local.process import Process, free_port, is_free, start
 
-_START_SECONDS: Final = 60.0
 # Azurite writes its tables of contents to disk on SIGTERM; give a large one time.
 GRACE_SECONDS: Final = 15.0
 ATTEMPTS: Final = 3
@@ -44,6 +43,7 @@ class Service:
         signature: stands in the Server header or the body of that answer.
         command: program and arguments for a port and a data folder; None when not installed.
         environment: variables for a home and a port.
+        start_seconds: after so many without an answer it counts as not starting.
     """
 
     key: str
@@ -53,6 +53,7 @@ class Service:
     signature: str
     command: Callable[[int, Path], list[str] | None]
     environment: Callable[[Path, int], Mapping[str, str]] = _nothing
+    start_seconds: float = 60.0
 
     @property
     def name(self) -> str:
@@ -151,7 +152,7 @@ def _ensure(home: Path, service: Service, wanted: int) -> tuple[Process, int]:
 
 def wait(service: Service, process: Process, port: int) -> bool:
     """Waits until the service answers; False when its process ends or time is up."""
-    deadline = time.monotonic() + _START_SECONDS
+    deadline = time.monotonic() + service.start_seconds
     while time.monotonic() < deadline:
         if not process.alive():
             return False

@@ -37,6 +37,8 @@ _VERBS = (
     "compare",
     "report",
     "serve",
+    "deploy",
+    "health",
     "doctor",
     "reproduce",
 )
