@@ -6,7 +6,7 @@ import json
 import os
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast, get_args
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from pipelines.flows.deployments import Target
 
 
-class PoolType(StrEnum):
+class Pool(StrEnum):
     """What a worker starts a run as."""
 
     process = "process"
@@ -56,7 +56,7 @@ def deploy(
     train_on: Annotated[TrainOn, typer.Option(help="gpu: on a worker of the GPU pool")] = (
         TrainOn.here
     ),
-    pool_type: Annotated[PoolType | None, typer.Option(help="[default: process]")] = None,
+    pool_type: Annotated[Pool | None, typer.Option(help="[default: process]")] = None,
     job_template: Annotated[
         Path | None,
         typer.Option(exists=True, dir_okay=False, help="base job template of the CPU pool, JSON"),
@@ -150,7 +150,7 @@ def _target(
     image: str | None,
     **others: Any,
 ) -> Target:
-    from pipelines.flows.deployments import Target  # noqa: PLC0415
+    from pipelines.flows.deployments import PoolType, Target  # noqa: PLC0415
     from pipelines.profile import load_profile, profile_names  # noqa: PLC0415
     from pipelines.start import runs_url  # noqa: PLC0415
 
@@ -161,10 +161,15 @@ def _target(
         )
     load_profile(others["profile"], list(others["settings"]))
     _check_timing(others["cron"], others["timezone"])
-    pool_type = pool_type or known.get("work_pool_type") or "process"
+    pool = pool_type or known.get("work_pool_type") or "process"
+    if pool not in get_args(PoolType):
+        raise UsageError(
+            f"Work pools of the type {pool} are not known here: give one of "
+            f"{', '.join(get_args(PoolType))} as --pool-type."
+        )
     source = source or known.get("input_url") or "az://raw"
     templates = {pool: _template(path) for pool, path in job_templates.items() if path is not None}
-    if pool_type == "kubernetes" and len(templates) < len(job_templates):
+    if pool == "kubernetes" and len(templates) < len(job_templates):
         raise UsageError(
             "Work pools of the type kubernetes need job templates: give --job-template and "
             "--gpu-job-template, files of infra/kubernetes."
@@ -177,7 +182,7 @@ def _target(
     return Target(
         source=_absolute(source),
         runs=_absolute(runs or known.get("runs_url") or runs_url(source)),
-        pool_type=pool_type,
+        pool_type=cast(PoolType, pool),
         job_templates=templates,
         image=image or known.get("image"),
         environment={name: value for name, value in places.items() if value},

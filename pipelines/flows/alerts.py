@@ -217,14 +217,16 @@ def automations(
             )
         ],
     )
+    if send is None:
+        return [lost, resume]
     told = [
         AutomationCore(
             name=f"hyperrec-{alert.key}",
-            description=f"Alert: {alert.key.replace('-', ' ')}.",
+            description=f"Tells people. {alert.do}",
             trigger=alert.trigger,
             actions=[send(alert, runbook)],
         )
-        for alert in (alerts(late) if send else [])
+        for alert in alerts(late)
     ]
     return [lost, resume, *told]
 

@@ -244,7 +244,7 @@ def _sender(
         from prefect.blocks.webhook import Webhook  # noqa: PLC0415
 
         headers = {"Content-Type": "application/json"}
-        Webhook(url=fields["url"], headers=headers).save(_BLOCK, overwrite=True)  # type: ignore[arg-type, unused-coroutine]
+        Webhook(url=fields["url"], headers=headers).save(_BLOCK, overwrite=True)
 
     settle(_Kind("block", found, create=save, update=save, delete=lambda _: None), wanted)
     block = _block(client, "webhook", _BLOCK)
