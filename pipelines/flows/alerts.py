@@ -241,7 +241,7 @@ def by_webhook(block_id: Any) -> Sender:
             f'{{"alert": "{alert.key}", "text": {{{{ text | tojson }}}}, '
             '"what": {{ what | tojson }}, '
             '"flow_run": {{ flow_run.name | default("") | string | tojson }}, '
-            '"url": {{ (flow_run | ui_url if flow_run else "") | string | tojson }}, '
+            '"url": {{ (flow_run | ui_url or "" if flow_run else "") | tojson }}, '
             f'"runbook": "{runbook}#{alert.section}"}}'
         )
         return CallWebhook(block_document_id=block_id, payload=payload)
@@ -263,5 +263,5 @@ def by_notification(block_id: Any) -> Sender:
 
 
 def _todo(alert: Alert, runbook: str) -> str:
-    link = "{% if flow_run %}\nRun: {{ flow_run | ui_url }}{% endif %}"
+    link = "{% if flow_run and flow_run | ui_url %}\nRun: {{ flow_run | ui_url }}{% endif %}"
     return f"What to do: {alert.do}\nRunbook: {runbook}#{alert.section}{link}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -21,7 +21,8 @@ from prefect.client.orchestration import SyncPrefectClient
 from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary_settings
 
 from infra.local.prefect_services import CPU_POOL, GPU_POOL
-from pipelines.errors import PipelineError
+from pipelines.cli.deploy import Pool, deploy
+from pipelines.errors import PipelineError, UsageError
 from pipelines.flows import alerts
 from pipelines.flows.api import call, prefect_client
 from pipelines.flows.apply import Change, Channel, apply
@@ -49,7 +50,10 @@ def is_here(wanted: FlowDeployment) -> bool:
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
     place = Place.make(tmp_path_factory.mktemp("deploy"))
-    return place.with_settings(PREFECT_SERVER_API_AUTH_STRING=AUTH)
+    # A server that does not know its own address links nothing.
+    return place.with_settings(
+        PREFECT_SERVER_API_AUTH_STRING=AUTH, PREFECT_UI_URL="http://prefect.test"
+    )
 
 
 @pytest.fixture(scope="module")
@@ -346,12 +350,21 @@ def test_the_command_takes_terraforms_outputs(place: Place, api: str, tmp_path: 
     assert "HYPERREC_ALERT_WEBHOOK" in again.out
 
 
-def test_mistakes_are_told_before_a_server_is_asked(place: Place, tmp_path: Path) -> None:
-    said: Callable[..., str] = lambda *words: place.hyperrec("deploy", *words, code=2).said  # noqa: E731
-    assert "no time zone Mars/Base" in said("--timezone", "Mars/Base")
-    assert "no time of a schedule" in said("--cron", "every night")
-    assert "--job-template" in said("--pool-type", "kubernetes")
-    assert "no profile shop" in said("--profile", "shop")
-    (tmp_path / "x.json").write_text("[]")
-    assert "terraform output -json" in said("--from", str(tmp_path / "x.json"))
-    assert "`hyperrec up`" in said("--dry-run")
+def test_mistakes_are_told_before_a_server_is_asked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipelines.cli.deploy.prepare_prefect", lambda: None)
+    list_ = tmp_path / "x.json"
+    list_.write_text("[]")
+    mistakes: list[tuple[str, dict[str, Any]]] = [
+        ("no time zone Mars/Base", {"timezone": "Mars/Base"}),
+        ("no time of a schedule", {"cron": "every night"}),
+        ("--job-template", {"pool_type": Pool.kubernetes}),
+        ("no base job template", {"job_template": list_}),
+        ("no profile shop", {"profile": "shop"}),
+        ("no such setting", {"settings": ["train.wings=2"]}),
+        ("terraform output -json", {"outputs": list_}),
+    ]
+    for sentence, options in mistakes:
+        with pytest.raises(UsageError, match=sentence):
+            deploy(**options)
