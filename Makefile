@@ -57,7 +57,7 @@ format: setup ## rewrite the code in the project's style
 lock: setup ## write constraints.txt from the present environment
 	@$(BIN)/pip freeze --exclude-editable | sed -E 's/\+cpu$$//' > constraints.txt
 
-up: setup ## start the local services
+up: setup ## start the local stores and Prefect
 	@$(BIN)/hyperrec up
 
 down: ## stop the local services

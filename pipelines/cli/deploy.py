@@ -114,10 +114,10 @@ def deploy(
     console.print(f"{same} unchanged" if same < len(changes) else f"Nothing to change at {url}.")
     if dry_run and same < len(changes):
         console.print("Nothing was done: this was a dry run.")
-    if webhook is None and notify is None:
+    if "hyperrec-run-failed" not in {change.name for change in changes}:
         console.print(
-            "Nobody is alerted: set HYPERREC_ALERT_WEBHOOK to an address that takes JSON, or give "
-            "--notify TYPE/NAME of a notification block, and deploy again."
+            "No alert was set up: set HYPERREC_ALERT_WEBHOOK to an address that takes JSON, or "
+            "give --notify TYPE/NAME of a notification block, and deploy again."
         )
 
 

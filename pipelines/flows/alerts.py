@@ -42,7 +42,7 @@ class Alert:
     """A message to people: what it is about, when it goes out, what it says.
 
     Attributes:
-        key: part of the automation's name and of the message.
+        key: what it is called in messages.
         section: heading of the runbook, as its anchor.
         what: what happened, as a template.
         do: what to do.
@@ -54,6 +54,11 @@ class Alert:
     what: str
     do: str
     trigger: EventTrigger
+
+    @property
+    def name(self) -> str:
+        """Of its automation."""
+        return f"hyperrec-{self.key}"
 
 
 Sender = Callable[[Alert, str], ActionTypes]
@@ -221,7 +226,7 @@ def automations(
         return [lost, resume]
     told = [
         AutomationCore(
-            name=f"hyperrec-{alert.key}",
+            name=alert.name,
             description=f"Tells people. {alert.do}",
             trigger=alert.trigger,
             actions=[send(alert, runbook)],

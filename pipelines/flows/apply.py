@@ -103,7 +103,9 @@ def apply(
     sender = _sender(client, channel, settle)
     settle(_deployments(client), {f.full_name: deployments.deployment(f, target) for f in flows})
     made = alerts.automations(sender, runbook=channel.runbook)
-    settle(_automations(client), {a.name: _plain(a) for a in made})
+    # Whoever deploys without the secret neither changes nor removes the alerts that are there.
+    left = set() if sender else {alert.name for alert in alerts.alerts()}
+    settle(_automations(client, left), {a.name: _plain(a) for a in made})
     return changes
 
 
@@ -194,14 +196,14 @@ def _deployments(client: SyncPrefectClient) -> _Kind:
     )
 
 
-def _automations(client: SyncPrefectClient) -> _Kind:
+def _automations(client: SyncPrefectClient, left: set[str]) -> _Kind:
     from prefect.events.schemas.automations import Automation  # noqa: PLC0415
 
     answer = call(client, "POST", "/automations/filter", {"limit": 200})
     found = {
         each["name"]: (each["id"], each | _plain(Automation.model_validate(each)))
         for each in answer
-        if each["name"].startswith(_PREFIX)
+        if each["name"].startswith(_PREFIX) and each["name"] not in left
     }
 
     def update(identity: str, fields: Mapping[str, Any], _differing: list[str]) -> None:
@@ -230,14 +232,14 @@ def _plain(automation: Any) -> dict[str, Any]:
 def _sender(
     client: SyncPrefectClient, channel: Channel, settle: Callable[..., None]
 ) -> alerts.Sender | None:
-    """How alerts go out; a webhook's block is made to hold its address."""
+    """How alerts go out; a webhook's block is made to hold its address, and found again."""
     if channel.block is not None:
         kind, _, name = channel.block.partition("/")
         return alerts.by_notification(_block(client, kind, name, required=True)["id"])
-    if channel.webhook is None:
-        return None
-    wanted = {_BLOCK: {"url": channel.webhook}}
     block = _block(client, "webhook", _BLOCK)
+    if channel.webhook is None:
+        return alerts.by_webhook(block["id"]) if block else None
+    wanted = {_BLOCK: {"url": channel.webhook}}
     found = {_BLOCK: (block["id"], block["data"])} if block else {}
 
     def save(_identity: str, fields: Mapping[str, Any], _differing: Any = None) -> None:
