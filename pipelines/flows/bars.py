@@ -66,7 +66,7 @@ class _Shown:
 
     def done(self) -> None:
         """The end, whatever the last move said."""
-        said = self._newest[1] if self._newest else f"{self._stage}: nothing was left to do"
+        said = self._newest[1] if self._newest else f"{self._stage}: done"
         self._newest = (100.0, said)
 
     def keep(self) -> None:
