@@ -1,0 +1,3 @@
+output "workspace_id" {
+  value = azurerm_log_analytics_workspace.this.id
+}

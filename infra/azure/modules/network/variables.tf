@@ -1,0 +1,15 @@
+variable "place" {
+  description = "Where things are made and what their names and tags are."
+  type = object({
+    group    = string
+    location = string
+    prefix   = string
+    account  = string
+    tags     = map(string)
+  })
+}
+
+variable "address_space" {
+  description = "A /16."
+  type        = string
+}

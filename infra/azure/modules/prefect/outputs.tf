@@ -1,0 +1,3 @@
+output "server_id" {
+  value = azurerm_postgresql_flexible_server.this.id
+}

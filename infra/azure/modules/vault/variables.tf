@@ -1,0 +1,26 @@
+variable "place" {
+  description = "Where things are made and what their names and tags are."
+  type = object({
+    group    = string
+    location = string
+    prefix   = string
+    account  = string
+    tags     = map(string)
+  })
+}
+
+variable "tenant_id" {
+  type = string
+}
+
+variable "subnet_id" {
+  type = string
+}
+
+variable "zones" {
+  type = map(string)
+}
+
+variable "workspace_id" {
+  type = string
+}
