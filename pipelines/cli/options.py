@@ -9,7 +9,8 @@ import typer
 
 Input = Annotated[
     str,
-    typer.Option("--input", help="URL of the raw layout: az://CONTAINER[/FOLDER] or file://FOLDER"),
+    # Square brackets would be markup.
+    typer.Option("--input", help="URL of the raw layout: az://CONTAINER/FOLDER or file://FOLDER"),
 ]
 AsOf = Annotated[
     datetime,

@@ -1,0 +1,1 @@
+"""The cluster's objects, as templates that Terraform's outputs fill."""
