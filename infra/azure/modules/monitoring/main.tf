@@ -42,7 +42,7 @@ locals {
       query       = <<-QUERY
         StorageBlobLogs
         | where TimeGenerated > ago(26h)
-        | where OperationName in ("PutBlob", "PutBlockList") and StatusCode == 201
+        | where OperationName in ("PutBlob", "PutBlockList") and StatusText == "Success"
         | where ObjectKey endswith "/export/manifest.json"
       QUERY
     }

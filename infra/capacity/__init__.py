@@ -1,0 +1,1 @@
+"""How long a night takes, how large things grow and what they cost, from measured rates."""
