@@ -7,10 +7,19 @@ BIN := $(VENV)/bin
 export TZ := UTC
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help setup demo test bench check format lock up down
+# `make up COMPOSE=1`, and `demo` and `down` likewise: in containers instead of as processes.
+COMPOSE ?=
+COMPOSED := docker compose --file docker/compose.yaml
+SECRETS := .hyperrec/compose
+ifdef COMPOSE
+export AZURE_STORAGE_ACCOUNT_URL := http://127.0.0.1:10000/devstoreaccount1
+export COSMOS_ENDPOINT := http://127.0.0.1:8081
+endif
+
+.PHONY: help setup demo test bench check format lock up down contract lint-infra
 
 help: ## list the targets
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 16
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
 
 setup: $(VENV)/.installed infra/local/node_modules/.installed ## virtual environment, locked dependencies, Azurite
 
@@ -57,8 +66,36 @@ format: setup ## rewrite the code in the project's style
 lock: setup ## write constraints.txt from the present environment
 	@$(BIN)/pip freeze --exclude-editable | sed -E 's/\+cpu$$//' > constraints.txt
 
-up: setup ## start the local stores and Prefect
+up: setup ## start the local stores and Prefect; COMPOSE=1: in containers
+ifdef COMPOSE
+	@docker info >/dev/null 2>&1 || { echo "COMPOSE=1 needs a Docker engine that answers; without one, make up starts processes."; exit 1; }
+	@# Drawn once. A container's user reads the files, nobody else gets into their folder.
+	@mkdir -p $(SECRETS) && chmod 0700 $(SECRETS)
+	@[ -s $(SECRETS)/database ] || openssl rand -hex 24 | tr -d '\n' > $(SECRETS)/database
+	@[ -s $(SECRETS)/api ] || printf 'operator:%s' "$$(openssl rand -hex 24)" > $(SECRETS)/api
+	@chmod 0444 $(SECRETS)/database $(SECRETS)/api
+	@HYPERREC_REVISION=$$(git rev-parse HEAD) $(COMPOSED) up --build --detach --wait
+	@echo "Prefect: http://127.0.0.1:4200, sign in with what $(SECRETS)/api holds."
+else
 	@$(BIN)/hyperrec up
+endif
 
 down: ## stop the local services
+ifdef COMPOSE
+	@$(COMPOSED) down
+else
 	@if [ -x $(BIN)/hyperrec ]; then $(BIN)/hyperrec down; fi
+endif
+
+contract: setup ## the contract suite against the official Cosmos emulator; needs Docker
+	@$(COMPOSED) up --detach --wait cosmos
+	@COSMOS_ENDPOINT=http://127.0.0.1:8081 COSMOS_TARGET=vnext $(BIN)/pytest tests/contract/cosmos
+
+LINTERS := .venv-lint
+$(LINTERS)/.installed: infra/lint/requirements.txt
+	@$(PYTHON) -m venv $(LINTERS)
+	@$(LINTERS)/bin/pip install -qq --requirement infra/lint/requirements.txt
+	@touch $@
+
+lint-infra: $(LINTERS)/.installed ## Terraform, images, compose, workflows: checkov, hadolint, actionlint and others
+	@PATH="$(CURDIR)/$(LINTERS)/bin:$$PATH" infra/lint/run

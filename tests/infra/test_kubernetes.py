@@ -1,4 +1,4 @@
-"""The cluster's objects: valid by Kubernetes' and Prefect's own schemas, and about what the code is."""
+"""The cluster's objects: valid by Kubernetes' and Prefect's own schemas, and about this code."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every verb says how it is used: a help text may hold nothing that its printer takes for markup."""
+"""Every verb says how it is used: a help text holds nothing that its printer takes for markup."""
 
 from __future__ import annotations
 
