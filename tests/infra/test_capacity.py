@@ -131,3 +131,10 @@ def test_the_command_names_what_is_missing(tmp_path):
     )
     assert done.returncode == 1
     assert done.stderr == f"{prices} has no price for 'Standard_D8as_v5': add it.\n"
+
+
+def test_the_operations_guide_shows_what_the_command_says():
+    place, rates = environment("prod", PRICES), published()
+    sheets = [reckon(interactions, items, rates, place) for interactions, items in SIZES]
+    guide = (HERE.parent / "OPERATIONS.md").read_text()
+    assert table(sheets, place, rates) in guide
