@@ -71,7 +71,7 @@ TARGETS = {
     ),
     # By its documentation and its issues; see the README for which.
     "vnext": Target(
-        "Microsoft's Linux emulator, image tag vnext-latest",
+        "Microsoft's Linux emulator, of the tag in docker/compose.yaml",
         frozenset(
             [
                 "auth",
