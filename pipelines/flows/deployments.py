@@ -37,7 +37,7 @@ class Target:
         timezone: of `cron`, such as Europe/London.
         pool_type: what workers start a run as.
         job_templates: base job template by pool; for the type kubernetes, each pool's.
-        image: container image of runs; for the type kubernetes.
+        image: container image of runs in the CPU pool; for the type kubernetes.
         environment: variables of every run, none of them secret.
     """
 
@@ -166,6 +166,8 @@ def deployment(wanted: FlowDeployment, target: Target) -> dict[str, Any]:
         timing = {"cron": wanted.schedule(target), "timezone": target.timezone, "day_or": True}
         schedules.append({"slug": "nightly" if wanted.resumes else "hourly", "schedule": timing})
     environment = {"PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30", **target.environment}
+    # Training on a GPU has an image of its own, which its pool's job template names.
+    image = target.image if wanted.pool == CPU_POOL else None
     return {
         "name": wanted.name,
         "entrypoint": wanted.entrypoint,
@@ -180,7 +182,7 @@ def deployment(wanted: FlowDeployment, target: Target) -> dict[str, Any]:
         "enforce_parameter_schema": True,
         "job_variables": {
             "env": environment,
-            **({"image": target.image} if target.image else {}),
+            **({"image": image} if image else {}),
         },
         "concurrency_limit": 1,
         "concurrency_options": {"collision_strategy": "ENQUEUE" if wanted.waits else "CANCEL_NEW"},

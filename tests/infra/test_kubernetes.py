@@ -24,6 +24,7 @@ from prefect_kubernetes.settings import KubernetesSettings
 from prefect_kubernetes.worker import KubernetesWorkerJobConfiguration
 
 from infra.kubernetes.__main__ import HERE, OutputsError, render
+from pipelines.flows.deployments import FLOWS, Target, deployment
 from pipelines.settings import Environment
 
 KUBERNETES = "1.33"
@@ -122,7 +123,9 @@ def test_the_command_writes_what_kubectl_and_deploy_read(tmp_path):
     assert {path.name for path in (tmp_path / "out").iterdir()} == names
 
 
-def rendered(pool: str, files: dict[str, str]) -> dict[str, Any]:
+def rendered(
+    pool: str, files: dict[str, str], job_variables: dict[str, Any] | None = None
+) -> dict[str, Any]:
     """The job that a worker of the pool would make of a flow run."""
     template = json.loads(files[f"pool-{pool}.json"])
     values = {
@@ -130,6 +133,9 @@ def rendered(pool: str, files: dict[str, str]) -> dict[str, Any]:
         for name, schema in template["variables"]["properties"].items()
         if schema["default"] is not None
     }
+    # What a deployment says of its own comes before the template's.
+    assert set(job_variables or {}) <= set(template["variables"]["properties"])
+    values |= job_variables or {}
     configuration = template["job_configuration"]
     filled = KubernetesWorkerJobConfiguration.model_validate(
         apply_values(template=configuration, values=values, remove_notset=True)
@@ -162,6 +168,26 @@ def test_a_pool_makes_valid_jobs(pool, account, target, files, objects):
     assert container["resources"]["limits"].get("nvidia.com/gpu") == (
         "1" if pool == "gpu" else None
     )
+
+
+@pytest.mark.parametrize("wanted", FLOWS, ids=lambda wanted: f"{wanted.flow}/{wanted.name}")
+def test_every_deployment_becomes_a_valid_job(wanted, files):
+    target = Target(
+        source="az://raw",
+        runs="az://runs",
+        pool_type="kubernetes",
+        image=f"acr.azurecr.io/hyperrec-preprocess:{VERSION}",
+        environment={"COSMOS_ENDPOINT": "https://hyperrecdevabc.documents.azure.com:443"},
+    )
+    pool = wanted.pool.removeprefix("hyperrec-")
+    job = rendered(pool, files, deployment(wanted, target)["job_variables"])
+    pod = job["spec"]["template"]["spec"]
+    del pod["parallelism"], pod["completions"]
+    check(job)
+    image = "train" if pool == "gpu" else "preprocess"
+    assert pod["containers"][0]["image"] == f"acr.azurecr.io/hyperrec-{image}:{VERSION}"
+    names = [entry["name"] for entry in pod["containers"][0]["env"]]
+    assert len(set(names)) == len(names)
 
 
 def test_a_template_declares_every_variable_it_uses(files):
