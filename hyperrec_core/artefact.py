@@ -22,7 +22,6 @@ from safetensors.torch import save as save_tensors
 from torch import Tensor
 
 from hyperrec_core.fit import KEPT, Checkpoint, Progress
-from hyperrec_core.models import Model
 
 _FORMAT = 2
 """Of checkpoints. 1, which does not say so, knows no part of an epoch; it is read as well."""
@@ -47,14 +46,20 @@ class ItemVectors:
     context: NDArray[np.float32] | None
 
 
-def items_table(model: Model, item_ids: list[str]) -> pa.Table:
-    """`items.parquet` of a model: item int32, item_id, target and context float32 lists."""
+def items_table(target: Tensor, context: Tensor | None, item_ids: list[str]) -> pa.Table:
+    """`items.parquet`: item int32, item_id, target and context float32 lists.
+
+    Args:
+        target: a model's item vectors, [items, K].
+        context: those of items in a history where they differ, [items, K].
+        item_ids: by dense id.
+    """
     columns: dict[str, Any] = {
         "item": pa.array(range(len(item_ids)), pa.int32()),
         "item_id": pa.array(item_ids, pa.string()),
-        "target": _to_lists(model.item_vectors()),
+        "target": _to_lists(target),
     }
-    if (context := model.context_vectors()) is not None:
+    if context is not None:
         columns["context"] = _to_lists(context)
     return pa.table(columns)
 

@@ -41,51 +41,46 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from hyperrec_core.models import ModelConfig
-from hyperrec_core.spaces import Space, space_of
+from hyperrec_core.scores import Score, ScoreName
+from hyperrec_core.spaces import Geometry, Space, space_of
 
 Category = tuple[str, ...]
 """A category, widest first; empty where an item has none."""
-
-ITEM_TABLES = ("target", "context")
-"""Names, in a model's state, of the tables with a point an item."""
 
 _RARE = 0.1  # the share of trained items, rarest first, whose distance counts
 
 
 def with_cold_items(
-    config: ModelConfig,
-    state: dict[str, Tensor],
+    vectors: Tensor,
+    geometry: Geometry,
     *,
     counts: NDArray[np.int64],
     categories: Sequence[Category],
-) -> dict[str, Tensor]:
-    """Add items that training has not seen to a model, for publication.
+) -> Tensor:
+    """Add items that training has not seen to the published vectors of a model.
 
     Args:
-        config: of the model.
-        state: of the model as trained, its item tables [n, D].
+        vectors: of the n trained items, float32 [n, d + 1]; those by which items count in a
+            history, where a model has them, are added to in the same way.
+        geometry: of the model.
         counts: how often each of the n trained items occurs in training, [n].
         categories: of the trained items and then of the cold ones, n + m paths.
 
     Returns:
-        The tensors of a model of n + m items, the first n of them unchanged; without what only
-        training needs, the optimiser's memory of each item.
+        Vectors [n + m, d + 1], the first n of them unchanged.
     """
-    trained = len(counts)
-    space = space_of(config.geometry)
+    trained, space = vectors.cpu(), space_of(geometry)
+    points = space.lift(trained[:, 1:])
     rare = torch.from_numpy(counts <= np.quantile(counts, _RARE))
-    remembered = tuple(f"{name}." for name in ITEM_TABLES)
-    published = {name: t for name, t in state.items() if not name.startswith(remembered)}
-    for name in ITEM_TABLES:
-        if (table := state.get(name)) is not None:
-            table = table.cpu()
-            points, _ = category_midpoints(space, table, categories[:trained], categories[trained:])
-            # The spatial length rises with the distance from the origin, in either space.
-            length = table[rare, 1:].norm(dim=1).median()
-            placed = at_length(space, points, length)
-            published[name] = torch.cat((table, placed)).to(state[name].device)
-    return published
+    known, wanted = categories[: len(counts)], categories[len(counts) :]
+    middle, _ = category_midpoints(space, points, known, wanted)
+    # The spatial length rises with the distance from the origin, in either space.
+    placed = at_length(space, middle, points[rare, 1:].norm(dim=1).median())
+    score: ScoreName = "inner_product" if geometry == "inner_product" else "distance"
+    cold = Score(space, score).published(placed)
+    if geometry == "inner_product":
+        cold[:, 0] = trained[rare, 0].median()  # the items' own share of the score
+    return torch.cat((trained, cold)).to(vectors.device)
 
 
 def category_midpoints(

@@ -180,16 +180,15 @@ def fit(
             "There is no label to train on: no user has a purchase after an earlier event; "
             "widen the input's dates or loosen the preprocess rules."
         )
-    if config.model.event_weights and train.events is None:
-        raise TrainingError(
-            "The histories have no event types to weigh: set train.model.event_weights to false, "
-            "or preprocess the input again."
-        )
     with _deterministic(device), one_blas_thread():
         counts = torch.from_numpy(np.bincount(train.items, minlength=items))
         model = models.build(
             config.model, counts=counts, users=len(train.user_ids), seed=seed, device=device
         )
+        try:
+            learned = model.learn_from(train)
+        except ValueError as error:
+            raise TrainingError(str(error)) from error
         if start is not None:
             model.load_state(start)
         progress, begun = Progress(), Part()
@@ -216,7 +215,7 @@ def fit(
 
         for number in range(len(progress.epochs) + 1, config.epochs + 1):
             epoch = _epoch(
-                model, train, config, number, items, seed, device, begun, on_batch, checkpoint
+                model, learned, config, number, items, seed, device, begun, on_batch, checkpoint
             )
             begun = Part()
             if len(judged):

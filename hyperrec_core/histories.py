@@ -140,6 +140,12 @@ class Histories:
         found = pc.index_in(self.user_ids, value_set=train.user_ids).fill_null(-1)
         return replace(self, users=found.to_numpy().astype(np.int64))
 
+    def every_position(self) -> Histories:
+        """The same rows with every position as a label, the first ones without a history."""
+        lengths, positions = np.diff(self.offsets), np.arange(len(self.items))
+        rows = np.repeat(np.arange(len(lengths)), lengths)
+        return replace(self, rows=rows, label_positions=positions, ends=positions)
+
     def batch(self, examples: NDArray[np.int64], *, lags: int) -> Batch:
         """The examples of these numbers, each with the newest `lags` items of its history."""
         ends = self.ends[examples]

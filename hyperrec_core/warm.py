@@ -43,11 +43,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from hyperrec_core import models
-from hyperrec_core.cold import ITEM_TABLES, Category, category_midpoints
-from hyperrec_core.models import ModelConfig
+from hyperrec_core.cold import Category, category_midpoints
+from hyperrec_core.models import ModelConfig, PointsConfig
 from hyperrec_core.spaces import space_of
 
 _KEPT_SUMS = 0.1  # the share of Adagrad's sums that is carried over; see the module
+
+_ITEM_TABLES = ("target", "context")  # in a model's state, the tables with a point an item
 
 _ALIKE = ("geometry", "users", "dimensions", "tables")
 
@@ -58,7 +60,7 @@ class WarmStartError(ValueError):
 
 @dataclass(frozen=True)
 class Earlier:
-    """A model to start from.
+    """A model of points to start from.
 
     Attributes:
         config: its settings.
@@ -73,18 +75,28 @@ class Earlier:
 
 def require_alike(config: ModelConfig, earlier: ModelConfig) -> None:
     """Raise `WarmStartError` unless points of the one model mean the same to the other."""
+    points, before = _points(config), _points(earlier)
     for name in _ALIKE:
-        own, other = getattr(config, name), getattr(earlier, name)
+        own, other = getattr(points, name), getattr(before, name)
         if own != other:
             raise WarmStartError(
                 f"its model.{name} is {other} and here it is {own}: set them alike, or start "
                 "without it"
             )
-    if config.users == "table":
+    if points.users == "table":
         raise WarmStartError(
             "model.users table keeps points of users whose ids are not kept: set model.users to "
             "midpoint, or start without it"
         )
+
+
+def _points(config: ModelConfig) -> PointsConfig:
+    if isinstance(config, PointsConfig):
+        return config
+    raise WarmStartError(
+        f"a model of model.name {config.name} starts untrained: set model.name to "
+        f"{PointsConfig.name} in both, or start without it"
+    )
 
 
 def start_state(
@@ -116,10 +128,11 @@ def start_state(
         WarmStartError: the models are not alike; see `require_alike`.
     """
     require_alike(config, earlier.config)
+    config, before_config = _points(config), _points(earlier.config)
     cpu = torch.device("cpu")
     model = models.build(config, counts=torch.tensor(counts), users=0, seed=seed, device=cpu)
     state = model.state()
-    trained = len(earlier.state[ITEM_TABLES[0]])
+    trained = len(earlier.state[_ITEM_TABLES[0]])
     rows = {item_id: row for row, item_id in enumerate(earlier.item_ids[:trained])}
     found = np.array([rows.get(item_id, -1) for item_id in item_ids], np.int64)
     known, new = np.flatnonzero(found >= 0), np.flatnonzero(found < 0)
@@ -128,14 +141,14 @@ def start_state(
         before = earlier.state.get(name)
         if before is None:
             continue
-        if name.startswith(ITEM_TABLES):
+        if name.startswith(_ITEM_TABLES):
             tensor[to] = _carried(name, tensor[to], before.cpu()[source])
-        elif len(before) == len(tensor) and _learned_by_both(name, config, earlier.config):
+        elif len(before) == len(tensor) and _learned_by_both(name, config, before_config):
             tensor.copy_(_carried(name, tensor, before.cpu()))
     if len(known):
         paths = [categories[row] for row in known.tolist()]
         wanted = [categories[row] for row in new.tolist()]
-        for name in ITEM_TABLES[: config.tables]:
+        for name in _ITEM_TABLES[: config.tables]:
             table = state[name]
             points, levels = category_midpoints(space_of(config.geometry), table[to], paths, wanted)
             placed = levels > 0
@@ -149,7 +162,7 @@ def _carried(name: str, untrained: Tensor, before: Tensor) -> Tensor:
     return untrained + _KEPT_SUMS * before if name.endswith("sums") else before
 
 
-def _learned_by_both(name: str, config: ModelConfig, earlier: ModelConfig) -> bool:
+def _learned_by_both(name: str, config: PointsConfig, earlier: PointsConfig) -> bool:
     if name.startswith("lag_"):
         return config.aggregator == earlier.aggregator == "learned"
     return True

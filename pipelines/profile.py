@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from hyperrec_core.fit import TrainConfig
+from hyperrec_core.models import CONFIGS, PointsConfig
 from pipelines.errors import UsageError
 from pipelines.gate_limits import GateConfig
 from pipelines.preprocess.config import PreprocessConfig
@@ -55,6 +57,17 @@ class ExportConfig(BaseModel):
     )
 
 
+def _with_named_model(train: object) -> object:
+    """The section `train` with its model's name, so that one kind of settings alone fits."""
+    model = train.get("model") if isinstance(train, Mapping) else None
+    if not isinstance(train, Mapping) or not isinstance(model, Mapping):
+        return train
+    name = model.get("name", PointsConfig.name)
+    if name not in list(CONFIGS):
+        raise ValueError(f"model.name is {name}; it must be one of {', '.join(CONFIGS)}.")
+    return {**train, "model": {**model, "name": name}}
+
+
 class Profile(BaseModel):
     """All settings of a run. Two runs with equal profiles and inputs are the same run."""
 
@@ -65,7 +78,9 @@ class Profile(BaseModel):
         default=None, description="id of a trained run whose items' points training starts from"
     )
     preprocess: PreprocessConfig = Field(default_factory=PreprocessConfig)
-    train: TrainConfig = Field(default_factory=TrainConfig)
+    train: Annotated[TrainConfig, BeforeValidator(_with_named_model)] = Field(
+        default_factory=TrainConfig
+    )
     evaluate: EvaluateConfig = Field(default_factory=EvaluateConfig)
     export: ExportConfig = Field(default_factory=ExportConfig)
 
@@ -107,12 +122,25 @@ def parse_profile(settings: dict[str, Any], *, source: str) -> Profile:
     try:
         return Profile.model_validate(settings)
     except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"]) or "its settings"
+        first, loc = _first_error(error)
+        place = ".".join(loc) or "its settings"
         problem = first["msg"].removeprefix("Value error, ").rstrip(".")
         if first["type"] in {"extra_forbidden", "unexpected_keyword_argument"}:
             problem = "there is no such setting"
         raise UsageError(f"In {source}, {place}: {problem}.") from error
+
+
+def _first_error(error: ValidationError) -> tuple[Any, list[str]]:
+    """The first error and its place.
+
+    Settings of a model are held against every kind of model; the kinds whose name is wrong do not
+    count.
+    """
+    kinds = {kind.__name__ for kind in CONFIGS.values()}
+    found = [(each, [str(part) for part in each["loc"]]) for each in error.errors()]
+    others = {kind for _, loc in found if loc[-1:] == ["name"] for kind in kinds.intersection(loc)}
+    first, loc = next(one for one in found if not others.intersection(one[1]))
+    return first, [part for part in loc if part not in kinds]
 
 
 def _replace(settings: dict[str, Any], override: str) -> None:

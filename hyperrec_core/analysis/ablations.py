@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 
@@ -21,7 +21,7 @@ from hyperrec_core.analysis.provenance import hardware, versions
 from hyperrec_core.compare import compare
 from hyperrec_core.evaluate import evaluate, model_scorer
 from hyperrec_core.fit import TrainConfig, TrainingError, fit
-from hyperrec_core.models import ModelConfig
+from hyperrec_core.models import PointsConfig
 from hyperrec_core.ranks import Ranks
 
 log = logging.getLogger(__name__)
@@ -32,12 +32,12 @@ _METRICS = ("ndcg_at_10", "hr_at_10", "ndcg_at_10_full")
 
 _BASES: Mapping[str, TrainConfig] = {
     "ml-100k": TrainConfig(
-        epochs=12, negatives=300, model=ModelConfig(tables=2, list_size=10.0, scale=100.0)
+        epochs=12, negatives=300, model=PointsConfig(tables=2, list_size=10.0, scale=100.0)
     ),
     "amazon-toys-5core": TrainConfig(
         epochs=10,
         negatives=300,
-        model=ModelConfig(tables=1, score="distance", scale=20.0, learning_rate=0.1),
+        model=PointsConfig(tables=1, score="distance", scale=20.0, learning_rate=0.1),
     ),
 }
 
@@ -183,7 +183,7 @@ def _ranks(found: Ranks | str) -> Ranks:
 
 
 def _words(config: TrainConfig) -> str:
-    model = config.model
+    model = cast(PointsConfig, config.model)
     return (
         f"d = {model.dimensions}, {model.tables} tables, {model.score}, scale {model.scale:g}, "
         f"rate {model.learning_rate:g}, {config.epochs} epochs, {config.negatives} negatives"

@@ -23,7 +23,7 @@ from hyperrec_core.aggregate import WHOLE_HISTORY
 from hyperrec_core.analysis import peers
 from hyperrec_core.analysis.datasets import Split
 from hyperrec_core.evaluate import Scorer, model_scorer, popularity_scorer
-from hyperrec_core.models import ModelConfig
+from hyperrec_core.models import PointsConfig
 
 Parameters = dict[str, Any]
 
@@ -219,9 +219,9 @@ def words(value: object) -> str:
 def _config(name: str, parameters: Parameters, epochs: int) -> training.TrainConfig:
     """The training configuration: defaults, under what is fixed, under the parameters."""
     parameters = FIXED[name] | parameters
-    of_model = {field.name for field in fields(ModelConfig)}
+    of_model = {field.name for field in fields(PointsConfig)}
     return training.TrainConfig(
-        model=ModelConfig(**{k: v for k, v in parameters.items() if k in of_model}),
+        model=PointsConfig(**{k: v for k, v in parameters.items() if k in of_model}),
         epochs=epochs,
         **{k: v for k, v in parameters.items() if k not in of_model},
     )

@@ -23,7 +23,7 @@ from hyperrec_core.fit import TrainConfig, fit
 from hyperrec_core.geometry import lorentz
 from hyperrec_core.histories import Histories
 from hyperrec_core.midpoint import normalise
-from hyperrec_core.models import ModelConfig
+from hyperrec_core.models import PointsConfig
 
 log = logging.getLogger(__name__)
 
@@ -37,7 +37,7 @@ _LEAST_COUNT = 10  # of an item whose neighbours are judged: rarer ones have har
 
 # A small factor on the score and a long first step let two dimensions use the whole disc.
 _CONFIG = TrainConfig(
-    model=ModelConfig(dimensions=2, tables=1, scale=4.0, learning_rate=1.0), epochs=20
+    model=PointsConfig(dimensions=2, tables=1, scale=4.0, learning_rate=1.0), epochs=20
 )
 
 

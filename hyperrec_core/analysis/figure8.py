@@ -22,7 +22,7 @@ from hyperrec_core.analysis import datasets, report
 from hyperrec_core.compare import estimates
 from hyperrec_core.evaluate import evaluate, model_scorer
 from hyperrec_core.fit import Progress, TrainConfig, fit
-from hyperrec_core.models import Model, ModelConfig
+from hyperrec_core.models import Model, PointsConfig
 from hyperrec_core.ranks import Ranks
 
 log = logging.getLogger(__name__)
@@ -33,9 +33,9 @@ _EPOCHS = 12
 _NEGATIVES = 100
 _EVALUATION_SEED = 7
 _VARIANTS = {
-    "symmetric: a point a user": ModelConfig(users="table", tables=1),
-    "asymmetric: midpoint of the whole history": ModelConfig(tables=1, aggregator="uniform"),
-    "asymmetric: midpoint with a learned weight a lag": ModelConfig(tables=1),
+    "symmetric: a point a user": PointsConfig(users="table", tables=1),
+    "asymmetric: midpoint of the whole history": PointsConfig(tables=1, aggregator="uniform"),
+    "asymmetric: midpoint with a learned weight a lag": PointsConfig(tables=1),
 }
 _COLOURS = ("#d62728", "#1f77b4", "#2ca02c")
 
@@ -59,7 +59,7 @@ class _Run:
         return np.cumsum([epoch.seconds for epoch in self.progress.epochs])
 
 
-def parameters(model: Model, config: ModelConfig) -> int:
+def parameters(model: Model, config: PointsConfig) -> int:
     """Numbers that training learns: d a point, since x0 follows from them, and lag weights."""
     state = model.state()
     points = [state[name] for name in ("target", "context", "users") if name in state]
@@ -115,7 +115,7 @@ def reproduce(data: Path, to: Path) -> report.Report:
     )
 
 
-def _run(split: datasets.Split, config: ModelConfig, seed: int) -> _Run:
+def _run(split: datasets.Split, config: PointsConfig, seed: int) -> _Run:
     model, progress = fit(
         split.train, split.validation, TrainConfig(model=config, epochs=_EPOCHS),
         items=split.items, seed=seed, device=torch.device("cpu"),

@@ -2,16 +2,32 @@
 
 from __future__ import annotations
 
+from types import ModuleType
+from typing import get_args
+
 import torch
 from torch import Tensor
 
-from hyperrec_core.models import points
+from hyperrec_core.models import cml, hyperml, mf_bpr, points
+from hyperrec_core.models.cml import CMLConfig
+from hyperrec_core.models.hyperml import HyperMLConfig
+from hyperrec_core.models.mf_bpr import MFBPRConfig
 from hyperrec_core.models.points_config import PointsConfig
 from hyperrec_core.models.protocol import Model
 
-ModelConfig = PointsConfig
+ModelConfig = PointsConfig | HyperMLConfig | CMLConfig | MFBPRConfig
 
-__all__ = ["Model", "ModelConfig", "PointsConfig", "build", "restore"]
+CONFIGS: dict[str, type[ModelConfig]] = {kind().name: kind for kind in get_args(ModelConfig)}
+"""The settings of each model, by its name."""
+
+_MODULES: dict[str, ModuleType] = {
+    "points": points,
+    "hyperml": hyperml,
+    "cml": cml,
+    "mf-bpr": mf_bpr,
+}
+
+__all__ = ["CONFIGS", "Model", "ModelConfig", "PointsConfig", "build", "restore"]
 
 
 def build(
@@ -26,10 +42,13 @@ def build(
         seed: of the initial points.
         device: where the model will be.
     """
-    state = points.initial_state(config, counts=counts, users=users, seed=seed, device=device)
-    return points.Points(config, state)
+    make = _MODULES[config.name].build
+    model: Model = make(config, counts=counts, users=users, seed=seed, device=device)
+    return model
 
 
 def restore(config: ModelConfig, state: dict[str, Tensor], *, device: torch.device) -> Model:
     """The model of a configuration with the tensors that training left."""
-    return points.Points(config, {name: tensor.to(device) for name, tensor in state.items()})
+    on_device = {name: tensor.to(device) for name, tensor in state.items()}
+    model: Model = _MODULES[config.name].restore(config, on_device)
+    return model

@@ -26,7 +26,7 @@ from torch.nn.functional import embedding_bag
 
 from hyperrec_core import aggregate, initialise, losses, midpoint, optim, processes
 from hyperrec_core.examples import Examples
-from hyperrec_core.histories import EVENT_TYPES, Batch
+from hyperrec_core.histories import EVENT_TYPES, Batch, Histories
 from hyperrec_core.losses import LossGradient
 from hyperrec_core.models.fused import FusedStep, Prepared, can_fuse
 from hyperrec_core.models.points_config import PointsConfig
@@ -44,6 +44,7 @@ class Points:
         """A model from `initial_state`, or from the `state` of another of this configuration."""
         self.config = config
         self.lags = aggregate.WHOLE_HISTORY if config.aggregator == "uniform" else config.lags
+        self.knows_users = config.users == "table"
         self._space = space_of(config.geometry)
         self._score = Score(self._space, config.score)
         self._state = state
@@ -57,6 +58,14 @@ class Points:
 
     def _tables(self) -> list[str]:
         return [name for name in (_TARGET, _CONTEXT, _USERS) if name in self._state]
+
+    def learn_from(self, train: Histories) -> Histories:
+        if self.config.event_weights and train.events is None:
+            raise ValueError(
+                "The histories have no event types to weigh: set train.model.event_weights to "
+                "false, or preprocess the input again."
+            )
+        return train
 
     def prepare(self, batch: Examples) -> Prepared | LaidOut:
         return self.lay_out(batch) if self._fused is None else self._fused.prepare(batch)
@@ -269,6 +278,19 @@ class Points:
             "tables": config.tables,
             "aggregator": aggregator,
         }
+
+
+def build(
+    config: PointsConfig, *, counts: Tensor, users: int, seed: int, device: torch.device
+) -> Points:
+    """An untrained model; see `models.build`."""
+    state = initial_state(config, counts=counts, users=users, seed=seed, device=device)
+    return restore(config, state)
+
+
+def restore(config: PointsConfig, state: dict[str, Tensor]) -> Points:
+    """The model of a state; see `models.restore`."""
+    return Points(config, state)
 
 
 class LaidOut(NamedTuple):

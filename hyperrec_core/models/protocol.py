@@ -8,7 +8,7 @@ from typing import Any, Protocol
 from torch import Tensor
 
 from hyperrec_core.examples import Examples
-from hyperrec_core.histories import Batch
+from hyperrec_core.histories import Batch, Histories
 
 
 class Model(Protocol):
@@ -20,6 +20,18 @@ class Model(Protocol):
 
     lags: int
     """How many of the newest items of a history the model looks at."""
+
+    knows_users: bool
+    """Whether users are rows of a table: `Batch.users` must then be those of training, and a user
+    cannot be made of a history."""
+
+    def learn_from(self, train: Histories) -> Histories:
+        """The training set with the labels that this model learns from.
+
+        Raises:
+            ValueError: it lacks what the model's settings ask for; the message says what to do.
+        """
+        ...
 
     def prepare(self, batch: Examples) -> Any:
         """All that can be done for a step before its turn; it may run in another thread."""

@@ -77,12 +77,11 @@ def _work(run: Run, attempt: Attempt) -> dict[str, Any]:
             f"Run {run.run_id} has no test label to judge the model by: choose a later as_of, a "
             "longer preprocess.test_days, or the split leave_last_out."
         )
-    symmetric = profile.train.model.users == "table"
-    if symmetric:
-        # Its users are rows of a table, in the order of training.
-        test = test.aligned_to(read_histories(attempt, "train", items=len(vocabulary)))
     _, tensors = artefact.load_checkpoint(attempt.read("train", "checkpoint.safetensors"))
     model = restore(profile.train.model, artefact.best_state(tensors), device=best_device())
+    if model.knows_users:
+        # They are rows of a table, in the order of training.
+        test = test.aligned_to(read_histories(attempt, "train", items=len(vocabulary)))
 
     recent = recent_counts(
         *read_interactions(attempt),

@@ -19,7 +19,7 @@ from hyperrec_core import artefact, cold, warm
 from hyperrec_core.analysis.disc import poincare_disc
 from hyperrec_core.fit import Checkpoint, Epoch, Progress, TrainingError, best_device, fit
 from hyperrec_core.histories import Histories
-from hyperrec_core.models import Model, ModelConfig, restore
+from hyperrec_core.models import Model
 from pipelines.errors import NotFoundError, PipelineError
 from pipelines.profile import Profile, parse_profile
 from pipelines.progress import bar
@@ -133,7 +133,7 @@ def _work(run: Run, attempt: Attempt) -> dict[str, Any]:
 
         model, progress = _fit(inputs, resume=resume, after_epoch=after_epoch, on_batch=on_batch)
     _write_outputs(attempt, model, progress, checkpoints.newest, vocabulary)
-    _write_items(attempt, profile.train.model, model, vocabulary)
+    _write_items(attempt, model, vocabulary)
     best = progress.epochs[progress.best_epoch - 1]
     return {
         "device": device.type,
@@ -268,16 +268,22 @@ def _draw(attempt: Attempt, model: Model, vocabulary: Vocabulary) -> None:
         attempt.write("items.png", picture.read_bytes())
 
 
-def _write_items(
-    attempt: Attempt, config: ModelConfig, model: Model, vocabulary: Vocabulary
-) -> None:
+def _write_items(attempt: Attempt, model: Model, vocabulary: Vocabulary) -> None:
     """The published vectors, those of items without interactions with them."""
     everything = read_vocabulary(attempt, untrained=True)
-    state = cold.with_cold_items(
-        config, model.state(), counts=vocabulary.counts, categories=everything.categories
+    geometry = model.description()["geometry"]
+
+    def complete(vectors: Tensor) -> Tensor:
+        return cold.with_cold_items(
+            vectors, geometry, counts=vocabulary.counts, categories=everything.categories
+        )
+
+    context = model.context_vectors()
+    table = artefact.items_table(
+        complete(model.item_vectors()),
+        None if context is None else complete(context),
+        everything.item_ids,
     )
-    published = restore(config, state, device=next(iter(state.values())).device)
-    table = artefact.items_table(published, everything.item_ids)
     sink = pa.BufferOutputStream()
     pq.write_table(table, sink)
     attempt.write("items.parquet", sink.getvalue().to_pybytes(), rows=table.num_rows)

@@ -12,6 +12,7 @@ from hyperrec_core.cold import Category, category_midpoints, with_cold_items
 from hyperrec_core.geometry import lorentz
 from hyperrec_core.midpoint import normalise
 from hyperrec_core.models import PointsConfig, build, restore
+from hyperrec_core.scores import Score
 from hyperrec_core.similar import top_similar
 from hyperrec_core.spaces import Hyperboloid, space_of
 
@@ -40,6 +41,10 @@ def trained(settings: PointsConfig) -> dict[str, torch.Tensor]:
     return state
 
 
+def grow(settings: PointsConfig, vectors: torch.Tensor, categories: list[Category]) -> torch.Tensor:
+    return with_cold_items(vectors, settings.geometry, counts=COUNTS, categories=categories)
+
+
 @pytest.mark.parametrize(
     "settings",
     [
@@ -51,39 +56,43 @@ def trained(settings: PointsConfig) -> dict[str, torch.Tensor]:
     ids=lambda settings: f"{settings.geometry} {settings.tables}",
 )
 def test_cold_items_point_to_their_category_from_where_rare_items_are(settings):
-    state = trained(settings)
-    before = {name: tensor.clone() for name, tensor in state.items()}
-    grown = with_cold_items(settings, state, counts=COUNTS, categories=CATEGORIES + COLD)
-    assert all(torch.equal(state[name], before[name]) for name in before)
-    published = restore(settings, grown, device=CPU)
-    plain = restore(settings, state, device=CPU)
-    assert torch.equal(published.item_vectors()[:40], plain.item_vectors())
-    assert published.description() == plain.description()
-    for name in ("target", "context")[: settings.tables]:
-        assert torch.equal(grown[name][:40], state[name])
-        points = grown[name][40:]
-        assert len(points) == len(COLD)
-        length = points[:, 1:].norm(dim=1)
-        rarest = state[name][COUNTS <= 4, 1:].norm(dim=1)
+    model = restore(settings, trained(settings), device=CPU)
+    space = space_of(settings.geometry)
+    tables = [t for t in (model.item_vectors(), model.context_vectors()) if t is not None]
+    assert len(tables) == settings.tables
+    for vectors in tables:
+        before = vectors.clone()
+        grown = grow(settings, vectors, CATEGORIES + COLD)
+        assert torch.equal(vectors, before)
+        assert torch.equal(grown[:40], before)
+        added = grown[40:]
+        assert len(added) == len(COLD)
+        length = added[:, 1:].norm(dim=1)
+        rarest = before[torch.from_numpy(COUNTS <= 4), 1:].norm(dim=1)
         assert torch.allclose(length, rarest.median())
-        assert torch.equal(space_of(settings.geometry).lift(points[:, 1:]), points)
+        # They are what the model publishes of points there.
+        points = space.lift(added[:, 1:])
+        assert torch.equal(Score(space, settings.score).published(points), added)
         # The hat points like hats; a sock, with no sock to go by, between hats and dresses.
-        hat, sock, food, nothing, red = torch.nn.functional.normalize(points[:, 1:], dim=1)
+        hat, sock, food, nothing, red = torch.nn.functional.normalize(added[:, 1:], dim=1)
         assert hat[1] > 0.95 > sock[1] > 0.5
         assert torch.equal(red, hat)
         assert torch.equal(food, nothing)
         assert torch.equal(food, sock)  # all items are wear
-    context = published.context_vectors()
-    assert (context is None) == (settings.tables == 1)
-    assert len(published.item_vectors()) == 40 + len(COLD)
+
+
+def test_a_cold_item_has_the_own_score_of_rare_items_where_items_have_one():
+    settings = config(tables=1, geometry="inner_product")
+    vectors = restore(settings, trained(settings), device=CPU).item_vectors()
+    vectors[:, 0] = torch.linspace(1.0, -1.0, 40)
+    grown = grow(settings, vectors, CATEGORIES + COLD)
+    assert torch.equal(grown[40:, 0], vectors[COUNTS <= 4, 0].median().expand(len(COLD)))
 
 
 def test_a_cold_item_is_similar_to_its_category():
     settings = config(tables=1)
-    grown = with_cold_items(
-        settings, trained(settings), counts=COUNTS, categories=CATEGORIES + COLD[:1]
-    )
-    vectors = restore(settings, grown, device=CPU).item_vectors().numpy()
+    model = restore(settings, trained(settings), device=CPU)
+    vectors = grow(settings, model.item_vectors(), CATEGORIES + COLD[:1]).numpy()
     near, scores = top_similar(vectors, flat=False, k=8, allowed=np.ones(41, bool))
     assert (near[40] % 2 == 1).all()
     assert np.isfinite(scores[40]).all()
@@ -93,12 +102,8 @@ def test_a_cold_item_is_similar_to_its_category():
 
 def test_without_cold_items_nothing_changes():
     settings = config(tables=2)
-    state = trained(settings)
-    grown = with_cold_items(settings, state, counts=COUNTS, categories=CATEGORIES)
-    plain = restore(settings, state, device=CPU)
-    published = restore(settings, grown, device=CPU)
-    assert torch.equal(published.item_vectors(), plain.item_vectors())
-    assert torch.equal(published.context_vectors(), plain.context_vectors())
+    vectors = restore(settings, trained(settings), device=CPU).item_vectors()
+    assert torch.equal(grow(settings, vectors, CATEGORIES), vectors)
 
 
 PATHS = st.lists(st.sampled_from("ab"), max_size=3).map(tuple)

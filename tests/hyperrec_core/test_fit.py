@@ -224,7 +224,7 @@ def test_the_artefact_holds_the_vectors_bit_for_bit():
     model, _ = train(config())
     ids = [f"item {n}" for n in range(ITEMS)]
     sink = io.BytesIO()
-    pq.write_table(artefact.items_table(model, ids), sink)
+    pq.write_table(artefact.items_table(model.item_vectors(), model.context_vectors(), ids), sink)
     back = artefact.read_items(sink.getvalue())
     assert back.item_ids == ids
     assert np.array_equal(back.target, model.item_vectors().numpy())

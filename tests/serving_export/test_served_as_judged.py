@@ -73,7 +73,9 @@ class Trained:
                 state[name] = torch.randn(state[name].shape, generator=generator)
         model = restore(config, state, device=CPU)
         sink = io.BytesIO()
-        pq.write_table(artefact.items_table(model, IDS), sink)
+        pq.write_table(
+            artefact.items_table(model.item_vectors(), model.context_vectors(), IDS), sink
+        )
         return cls(
             model,
             json.loads(json.dumps(model.description())),

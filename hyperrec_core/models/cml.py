@@ -1,0 +1,89 @@
+"""CML, collaborative metric learning (Hsieh et al. 2017, "Collaborative Metric Learning", WWW).
+
+HyperML's pull and push in flat space: [m + |i - j|^2 - |i - k|^2]_+ (Tran et al. 2020 compare with
+it in this form, without CML's weights by rank and its covariance term), stochastic gradient
+descent, and every point drawn back into the unit ball. It is what HyperML becomes as c falls to 0,
+but for distances half as long and the ball's bound.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+import torch
+from torch import Tensor
+
+from hyperrec_core.models.triplets import Triplets, TripletsConfig, initial_state
+from hyperrec_core.scores import ScoreName
+from hyperrec_core.spaces import Geometry
+
+# Half width of the cube in which points start, |x| being at most 1: that of HyperML's for d = 64.
+_INITIAL = 0.0133
+
+
+@dataclass(frozen=True, kw_only=True)
+class CMLConfig(TripletsConfig):
+    """Settings of CML; see the module, and `TripletsConfig` for those of its users.
+
+    Attributes:
+        margin: m; a squared distance is at most 4.
+    """
+
+    name: Literal["cml"] = "cml"
+    margin: float = 0.5
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 < self.margin < float("inf"):
+            raise ValueError(f"model.margin is {self.margin}; it must be above 0.")
+
+
+class UnitBall:
+    """The `triplets.Metric` of CML."""
+
+    geometry: ClassVar[Geometry] = "euclidean"
+    score: ClassVar[ScoreName] = "distance"
+
+    def __init__(self, config: CMLConfig) -> None:
+        """The metric of a configuration."""
+        self._margin = config.margin
+
+    def initial(self, rows: int, dimensions: int, generator: torch.Generator) -> Tensor:
+        return _INITIAL * (2.0 * torch.rand(rows, dimensions, generator=generator) - 1.0)
+
+    def loss(self, u: Tensor, j: Tensor, k: Tensor) -> Tensor:
+        near, far = (u - j).square().sum(-1), (u - k).square().sum(-1)
+        loss: Tensor = self._margin + near - far
+        return loss.clamp_min(0.0)
+
+    def move(self, points: Tensor, gradient: Tensor, rate: float) -> Tensor:
+        moved = points - rate * gradient
+        length: Tensor = moved.norm(dim=-1, keepdim=True)
+        return moved / length.clamp_min(1.0)
+
+    def lift(self, points: Tensor) -> Tensor:
+        return torch.cat((torch.ones_like(points[..., :1]), points), dim=-1)
+
+    def settings(self) -> dict[str, Any]:
+        return {}
+
+
+def build(
+    config: CMLConfig, *, counts: Tensor, users: int, seed: int, device: torch.device
+) -> Triplets:
+    """An untrained model; see `models.build`."""
+    state = initial_state(
+        UnitBall(config),
+        items=len(counts),
+        users=users,
+        dimensions=config.dimensions,
+        seed=seed,
+        device=device,
+    )
+    return restore(config, state)
+
+
+def restore(config: CMLConfig, state: dict[str, Tensor]) -> Triplets:
+    """The model of a state; see `models.restore`."""
+    return Triplets(config.name, config, UnitBall(config), state)

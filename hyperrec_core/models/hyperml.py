@@ -1,0 +1,151 @@
+"""HyperML: metric learning of users and items on the Poincaré ball.
+
+Tran et al. 2020, "HyperML: A Boosting Metric Learning Approach in Hyperbolic Space for Recommender
+Systems", WSDM. With d the distance 2 / sqrt(c) artanh(sqrt(c) |(-u) + v|), + Möbius addition (eq.
+9-10), a user i, an item j of theirs and another item k:
+
+    pull and push   L_P = [m + d(i, j)^2 - d(i, k)^2]_+                                   (eq. 11)
+    distortion      L_D = |d(i, j) - d_E(i, j)| / d_E(i, j), and the same of i and k      (eq. 12)
+    together        L = L_P + gamma L_D                                                   (eq. 13)
+    a step          x <- proj(x - rate (1 - c |x|^2)^2 / 4 grad L), Riemannian SGD        (eq. 14)
+
+d_E is the Euclidean distance of the same two points in the tangent space at the origin, where
+`exp_origin` brings them from. Lengths there are those of the ball's metric, 2 |v - w|, so that two
+points near the origin have no distortion; by |v - w| itself all distances would be distorted by 1
+or more, which is the same loss with twice the gamma, but for a constant.
+
+Points start in a cube of half width alpha = (3 beta^2 / (2 d))^(1/3), beta = 0.01.
+
+HyperTS, the paper's comparison (table 3), has its parameters in the tangent space: `tangent` keeps
+v, with exp_origin(v) the point, and descends by v as in flat space. The loss is the same.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+import torch
+from torch import Tensor
+
+from hyperrec_core.geometry import poincare
+from hyperrec_core.models.triplets import Triplets, TripletsConfig, initial_state
+from hyperrec_core.scores import ScoreName
+from hyperrec_core.spaces import Geometry
+
+_BETA = 0.01
+
+# No step is longer, by the metric and in units of the radius of curvature, as Chamberlain et al.
+# 2019 clip theirs: a row that many of a batch's triples share would be thrown to the boundary.
+_LONGEST_STEP = 0.2
+
+# Tangent vectors nearer than this are taken to be this far apart, where 0 would divide by 0: two
+# points that coincide have no distortion.
+_NEAREST = 1e-6
+
+
+@dataclass(frozen=True, kw_only=True)
+class HyperMLConfig(TripletsConfig):
+    """Settings of HyperML; see the module, and `TripletsConfig` for those of its users.
+
+    Attributes:
+        margin: m; the paper tries 0.1, 0.2 and 0.5.
+        distortion: gamma, what the distortion weighs; the paper tries 0 to 1.
+        curvature: c, where the curvature is -c; the paper tries 0.5 to 8.
+        tangent: HyperTS, with parameters in the tangent space at the origin.
+    """
+
+    name: Literal["hyperml"] = "hyperml"
+    margin: float = 0.5
+    distortion: float = 0.1
+    curvature: float = 1.0
+    tangent: bool = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("margin", "curvature"):
+            if not 0 < getattr(self, name) < float("inf"):
+                raise ValueError(f"model.{name} is {getattr(self, name)}; it must be above 0.")
+        if not 0 <= self.distortion < float("inf"):
+            raise ValueError(f"model.distortion is {self.distortion}; it must not be below 0.")
+
+
+class Ball:
+    """The `triplets.Metric` of HyperML and of HyperTS."""
+
+    geometry: ClassVar[Geometry] = "hyperboloid"
+    score: ClassVar[ScoreName] = "distance"
+
+    def __init__(self, config: HyperMLConfig) -> None:
+        """The metric of a configuration."""
+        self._config = config
+
+    def initial(self, rows: int, dimensions: int, generator: torch.Generator) -> Tensor:
+        alpha: float = (3.0 * _BETA**2 / (2.0 * dimensions)) ** (1.0 / 3.0)
+        return alpha * (2.0 * torch.rand(rows, dimensions, generator=generator) - 1.0)
+
+    def loss(self, u: Tensor, j: Tensor, k: Tensor) -> Tensor:
+        config, c = self._config, self._config.curvature
+        points = [self._ball(x) for x in (u, j, k)]
+        near, far = (poincare.distance(points[0], x, c) for x in points[1:])
+        loss: Tensor = (config.margin + near.square() - far.square()).clamp_min(0.0)
+        if config.distortion:
+            flat = [x if config.tangent else poincare.log_origin(x, c) for x in (u, j, k)]
+            distorted = [
+                _distortion(curved, flat[0], x)
+                for curved, x in zip((near, far), flat[1:], strict=True)
+            ]
+            loss = loss + config.distortion * (distorted[0] + distorted[1])
+        return loss
+
+    def move(self, points: Tensor, gradient: Tensor, rate: float) -> Tensor:
+        c = self._config.curvature
+        if self._config.tangent:
+            return points - rate * gradient
+        step = rate * poincare.riemannian_gradient(points, gradient, c)
+        length = poincare.conformal_factor(points, c).unsqueeze(-1) * step.norm(
+            dim=-1, keepdim=True
+        )
+        step = step / (length * (c**0.5 / _LONGEST_STEP)).clamp_min(1.0)
+        return poincare.project(points - step, c)
+
+    def lift(self, points: Tensor) -> Tensor:
+        # The hyperboloid is the same space, and what a reader knows: distances are sqrt(c) times as
+        # long there, which ranks the same.
+        return poincare.to_lorentz(self._ball(points), self._config.curvature)
+
+    def settings(self) -> dict[str, Any]:
+        return {"curvature": self._config.curvature, "tangent": self._config.tangent}
+
+    def _ball(self, points: Tensor) -> Tensor:
+        c = self._config.curvature
+        return (
+            poincare.project(poincare.exp_origin(points, c), c) if self._config.tangent else points
+        )
+
+
+def _distortion(curved: Tensor, v: Tensor, w: Tensor) -> Tensor:
+    """|d - d_E| / d_E of the points over tangent vectors v and w at the origin (eq. 12)."""
+    flat = 2.0 * (v - w).norm(dim=-1).clamp_min(_NEAREST)
+    distortion: Tensor = (curved - flat).abs() / flat
+    return distortion
+
+
+def build(
+    config: HyperMLConfig, *, counts: Tensor, users: int, seed: int, device: torch.device
+) -> Triplets:
+    """An untrained model; see `models.build`."""
+    state = initial_state(
+        Ball(config),
+        items=len(counts),
+        users=users,
+        dimensions=config.dimensions,
+        seed=seed,
+        device=device,
+    )
+    return restore(config, state)
+
+
+def restore(config: HyperMLConfig, state: dict[str, Tensor]) -> Triplets:
+    """The model of a state; see `models.restore`."""
+    return Triplets(config.name, config, Ball(config), state)

@@ -1,0 +1,86 @@
+"""MF-BPR: matrix factorisation by Bayesian personalised ranking (Rendle et al. 2009, UAI).
+
+-ln sigma(<i, j> - <i, k>) + lambda (|i|^2 + |j|^2 + |k|^2) / 2 of each triple, by stochastic
+gradient descent, from normal numbers of deviation 0.1.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+import torch
+from torch import Tensor
+
+from hyperrec_core.models.triplets import Triplets, TripletsConfig, initial_state
+from hyperrec_core.scores import ScoreName
+from hyperrec_core.spaces import Geometry
+
+_DEVIATION = 0.1
+
+
+@dataclass(frozen=True, kw_only=True)
+class MFBPRConfig(TripletsConfig):
+    """Settings of MF-BPR; see the module, and `TripletsConfig` for those of its users.
+
+    Attributes:
+        regularisation: lambda.
+    """
+
+    name: Literal["mf-bpr"] = "mf-bpr"
+    regularisation: float = 0.01
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 <= self.regularisation < float("inf"):
+            raise ValueError(
+                f"model.regularisation is {self.regularisation}; it must not be below 0."
+            )
+
+
+class Factors:
+    """The `triplets.Metric` of MF-BPR."""
+
+    geometry: ClassVar[Geometry] = "inner_product"
+    score: ClassVar[ScoreName] = "inner_product"
+
+    def __init__(self, config: MFBPRConfig) -> None:
+        """The metric of a configuration."""
+        self._regularisation = config.regularisation
+
+    def initial(self, rows: int, dimensions: int, generator: torch.Generator) -> Tensor:
+        return _DEVIATION * torch.randn(rows, dimensions, generator=generator)
+
+    def loss(self, u: Tensor, j: Tensor, k: Tensor) -> Tensor:
+        squares = sum(x.square().sum(-1) for x in (u, j, k))
+        worse = (u * (k - j)).sum(-1)
+        return torch.nn.functional.softplus(worse) + 0.5 * self._regularisation * squares
+
+    def move(self, points: Tensor, gradient: Tensor, rate: float) -> Tensor:
+        return points - rate * gradient
+
+    def lift(self, points: Tensor) -> Tensor:
+        return torch.cat((torch.ones_like(points[..., :1]), points), dim=-1)
+
+    def settings(self) -> dict[str, Any]:
+        return {}
+
+
+def build(
+    config: MFBPRConfig, *, counts: Tensor, users: int, seed: int, device: torch.device
+) -> Triplets:
+    """An untrained model; see `models.build`."""
+    state = initial_state(
+        Factors(config),
+        items=len(counts),
+        users=users,
+        dimensions=config.dimensions,
+        seed=seed,
+        device=device,
+    )
+    return restore(config, state)
+
+
+def restore(config: MFBPRConfig, state: dict[str, Tensor]) -> Triplets:
+    """The model of a state; see `models.restore`."""
+    return Triplets(config.name, config, Factors(config), state)
