@@ -101,13 +101,12 @@ class Ball:
     def move(self, points: Tensor, gradient: Tensor, rate: float) -> Tensor:
         c = self._config.curvature
         if self._config.tangent:
-            return points - rate * gradient
+            # The tangent space has the metric of the ball at the origin.
+            factor = torch.full_like(points[:, :1], 2.0)
+            return points - _bounded(rate * gradient / 4.0, factor * c**0.5)
+        factor = poincare.conformal_factor(points, c).unsqueeze(-1)
         step = rate * poincare.riemannian_gradient(points, gradient, c)
-        length = poincare.conformal_factor(points, c).unsqueeze(-1) * step.norm(
-            dim=-1, keepdim=True
-        )
-        step = step / (length * (c**0.5 / _LONGEST_STEP)).clamp_min(1.0)
-        return poincare.project(points - step, c)
+        return poincare.project(points - _bounded(step, factor * c**0.5), c)
 
     def lift(self, points: Tensor) -> Tensor:
         # The hyperboloid is the same space, and what a reader knows: distances are sqrt(c) times as
@@ -129,6 +128,12 @@ def _distortion(curved: Tensor, v: Tensor, w: Tensor) -> Tensor:
     flat = 2.0 * (v - w).norm(dim=-1).clamp_min(_NEAREST)
     distortion: Tensor = (curved - flat).abs() / flat
     return distortion
+
+
+def _bounded(step: Tensor, factor: Tensor) -> Tensor:
+    """Steps [r, d], none longer than the longest in units of 1 / factor, [r, 1]."""
+    length: Tensor = factor * step.norm(dim=-1, keepdim=True)
+    return step / (length / _LONGEST_STEP).clamp_min(1.0)
 
 
 def build(

@@ -32,6 +32,7 @@ from hyperrec_core.examples import Examples
 from hyperrec_core.histories import Batch, Histories
 from hyperrec_core.scores import Score, ScoreName
 from hyperrec_core.spaces import Geometry, space_of
+from hyperrec_core.threads import one_thread
 
 _TARGET, _USERS = "target", "users"
 
@@ -146,6 +147,13 @@ class Triplets:
         )
 
     def step(self, batch: _Triples, *, rate: float, meanwhile: Callable[[], None]) -> Tensor:
+        # A step's tensors are small: a second thread would cost more than it does.
+        with one_thread():
+            loss = self._step(batch, rate * self._config.learning_rate)
+        meanwhile()
+        return loss
+
+    def _step(self, batch: _Triples, rate: float) -> Tensor:
         users, items = self._state[_USERS], self._state[_TARGET]
         u = users[batch.users].unsqueeze(1).requires_grad_()
         j = items[batch.positives].unsqueeze(1).requires_grad_()
@@ -153,11 +161,9 @@ class Triplets:
         with torch.enable_grad():
             loss = (self._metric.loss(u, j, k) * batch.counts).mean(1).sum()
             by_u, by_j, by_k = torch.autograd.grad(loss, (u, j, k))
-        rate *= self._config.learning_rate
         self._descend(users, batch.users, by_u.squeeze(1), rate)
         touched = torch.cat((batch.positives, batch.negatives.flatten()))
         self._descend(items, touched, torch.cat((by_j.squeeze(1), by_k.flatten(0, 1))), rate)
-        meanwhile()
         return loss.detach() / batch.counts.mean(1).sum().clamp_min(1.0)
 
     def _descend(self, table: Tensor, touched: Tensor, gradient: Tensor, rate: float) -> None:

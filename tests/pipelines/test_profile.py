@@ -60,15 +60,15 @@ def test_every_shipped_profile_loads(name: str) -> None:
 
 
 def test_the_shipped_profiles_are_the_documented_ones() -> None:
-    assert profile_names() == ["default", "leave-last-out", "online-retail"]
+    assert profile_names() == ["default", "hyperml", "leave-last-out", "online-retail"]
     assert load_profile("default").preprocess.split == "last_week"
     assert load_profile("leave-last-out").preprocess.split == "leave_last_out"
 
 
 def test_an_unknown_name_lists_the_known_ones() -> None:
     assert complaint("nightly") == (
-        "There is no profile nightly; choose one of default, leave-last-out, online-retail, or "
-        "give the path of a .toml file."
+        f"There is no profile nightly; choose one of {', '.join(profile_names())}, or give the "
+        "path of a .toml file."
     )
     assert complaint("no/such.toml").startswith("There is no profile no/such.toml; choose one of")
 
@@ -109,6 +109,17 @@ def test_a_folder_or_other_text_is_told(saved: Saved, tmp_path: Path) -> None:
         ("[train]\nepochs = 0", "train", "train.epochs is 0; it must be at least 1"),
         ("[train.model]\nscale = 0.0", "train.model", "model.scale is 0.0; it must be above 0"),
         ("[train.model]\ntables = 3", "train.model.tables", "1 or 2"),
+        ('[train.model]\nname = "hyperml"\ntables = 1', "train.model.tables", "no such setting"),
+        ('[train.model]\nname = "hyperml"\nlags = 0.5', "train.model.lags", "valid integer"),
+        (
+            '[train.model]\nname = "hyperml"\ncurvature = 0',
+            "train.model",
+            "model.curvature is 0.0; it must be above 0",
+        ),
+        ("[train.model]\nmargin = 0.1", "train.model.margin", "no such setting"),
+        ('[train.model]\nname = "none"', "train", "model.name is none; it must be one of points, "),
+        ("[train.model]\nname = [1]", "train", "model.name is [1]; it must be one of points, "),
+        ("[train]\nmodel = 1", "train.model", "dictionary"),
         ("[evaluate]\nnegatives = 0", "evaluate.negatives", "greater than or equal to 1"),
         ("[export]\nsimilar = 201", "export.similar", "less than or equal to 200"),
     ],
