@@ -146,6 +146,12 @@ class Histories:
         rows = np.repeat(np.arange(len(lengths)), lengths)
         return replace(self, rows=rows, label_positions=positions, ends=positions)
 
+    def whole_rows(self) -> Histories:
+        """The same rows, each a history to its end, with its last position as the one label."""
+        ends = self.offsets[1:][np.diff(self.offsets) > 0]
+        rows = np.flatnonzero(np.diff(self.offsets) > 0)
+        return replace(self, rows=rows, label_positions=ends - 1, ends=ends)
+
     def batch(self, examples: NDArray[np.int64], *, lags: int) -> Batch:
         """The examples of these numbers, each with the newest `lags` items of its history."""
         ends = self.ends[examples]

@@ -16,12 +16,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from serving_export import encoder
 from serving_export.errors import ExportError
 
 _GEOMETRIES = ("hyperboloid", "euclidean", "inner_product")
 # `uniform` has no lag weights: all items of a history count. The last is what models of format 1,
 # hyperboloids all, call `learned`.
-_AGGREGATORS = ("uniform", "window", "exponential", "learned", "learned_lags")
+_AGGREGATORS = ("uniform", "window", "exponential", "learned", "learned_lags", "encoder")
 
 
 def most_items(model: Mapping[str, Any]) -> int | None:
@@ -41,7 +42,9 @@ def user_point(
     newest_first: NDArray[np.float32],
     events: Sequence[str] | None = None,
 ) -> NDArray[np.float32]:
-    """The user point of a history: the Lorentz centroid, or in flat space the weighted mean.
+    """The user point of a history: the Lorentz centroid, in flat space the weighted mean.
+
+    Or, of an autoencoder, what its encoder makes of the weighted sum.
 
     On the hyperboloid s / sqrt(-<s,s>) with s = sum w_i x_i (Law et al. 2019), which is the
     Einstein midpoint of Chamberlain et al. 2019, eq. 24, with Lorentz factors. A weight is the
@@ -67,6 +70,9 @@ def user_point(
     if events is not None and by_event is not None:
         weights = weights * _event_weights(by_event, events)
     total: NDArray[np.float64] = weights @ points
+    if model["aggregator"]["kind"] == "encoder":
+        user = encoder.encode(model["aggregator"], total[1:], float(np.linalg.norm(weights)))
+        return np.asarray(np.r_[1.0, user], dtype=np.float32)
     hyperbolic = model["geometry"] == "hyperboloid"
     # In flat space the first number is the sum of the weights.
     square = total[0] ** 2 - (total[1:] @ total[1:] if hyperbolic else 0.0)

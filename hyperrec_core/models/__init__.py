@@ -8,14 +8,15 @@ from typing import get_args
 import torch
 from torch import Tensor
 
-from hyperrec_core.models import cml, hyperml, mf_bpr, points
+from hyperrec_core.models import autoencoder, cml, hyperml, mf_bpr, points
+from hyperrec_core.models.autoencoder import AutoencoderConfig
 from hyperrec_core.models.cml import CMLConfig
 from hyperrec_core.models.hyperml import HyperMLConfig
 from hyperrec_core.models.mf_bpr import MFBPRConfig
 from hyperrec_core.models.points_config import PointsConfig
 from hyperrec_core.models.protocol import Model
 
-ModelConfig = PointsConfig | HyperMLConfig | CMLConfig | MFBPRConfig
+ModelConfig = PointsConfig | HyperMLConfig | CMLConfig | MFBPRConfig | AutoencoderConfig
 
 CONFIGS: dict[str, type[ModelConfig]] = {kind().name: kind for kind in get_args(ModelConfig)}
 """The settings of each model, by its name."""
@@ -25,6 +26,7 @@ _MODULES: dict[str, ModuleType] = {
     "hyperml": hyperml,
     "cml": cml,
     "mf-bpr": mf_bpr,
+    "autoencoder": autoencoder,
 }
 
 __all__ = ["CONFIGS", "Model", "ModelConfig", "PointsConfig", "build", "restore"]

@@ -60,7 +60,13 @@ def test_every_shipped_profile_loads(name: str) -> None:
 
 
 def test_the_shipped_profiles_are_the_documented_ones() -> None:
-    assert profile_names() == ["default", "hyperml", "leave-last-out", "online-retail"]
+    assert profile_names() == [
+        "autoencoder",
+        "default",
+        "hyperml",
+        "leave-last-out",
+        "online-retail",
+    ]
     assert load_profile("default").preprocess.split == "last_week"
     assert load_profile("leave-last-out").preprocess.split == "leave_last_out"
 

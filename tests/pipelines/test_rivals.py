@@ -30,7 +30,10 @@ from tests.pipelines.test_evaluate_stage import ITEMS, USERS, preprocessed
 from tests.serving_export.publishing_support import Account
 
 SMALL = ("train.epochs=12", "train.batch_size=64", "train.negatives=64", "evaluate.negatives=20")
-PROFILES = {"hyperml": ("train.model.dimensions=8",)}
+PROFILES = {
+    "hyperml": ("train.model.dimensions=8",),
+    "autoencoder": ("train.model.dimensions=8", "train.model.learning_rate=0.03"),
+}
 
 
 def judged(folder: Path, profile: str, *overrides: str) -> Run:
