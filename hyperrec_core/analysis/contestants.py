@@ -23,7 +23,7 @@ from hyperrec_core.aggregate import WHOLE_HISTORY
 from hyperrec_core.analysis import peers
 from hyperrec_core.analysis.datasets import Split
 from hyperrec_core.evaluate import Scorer, model_scorer, popularity_scorer
-from hyperrec_core.models import PointsConfig
+from hyperrec_core.models import CONFIGS, PointsConfig
 
 Parameters = dict[str, Any]
 
@@ -48,6 +48,10 @@ FIXED: Mapping[str, Parameters] = {
     "hyperboloid": {"geometry": "hyperboloid"},
     "euclidean": {"geometry": "euclidean", "score": "distance"},
     "inner-product": {"geometry": "inner_product"},
+    "hyperml": {"name": "hyperml", "batch_size": 512, "negatives": 512},
+    "cml": {"name": "cml", "batch_size": 512, "negatives": 512},
+    "autoencoder": {"name": "autoencoder", "curvature": 0.0, "negatives": 100},
+    "ball-autoencoder": {"name": "autoencoder", "negatives": 100},
 }
 _OURS: Mapping[str, BaseDistribution] = {
     "loss": one_of("wmrb", "softmax"),
@@ -71,10 +75,44 @@ _DENSE = {
 }
 _LONG = {**_DENSE, "lags": 500}
 
+# The rivals of other papers, their users made of histories, as they are served.
+_TRIPLES: Mapping[str, BaseDistribution] = {
+    "margin": one_of(0.1, 0.2, 0.5),
+    "dimensions": one_of(64, 128),
+    "negatives_per_label": one_of(1, 4),
+    "learning_rate": between(0.02, 0.2),
+    "lags": one_of(20, 100),
+    "recency": one_of(0.8, 0.97),
+}
+_TRIPLES_START = {
+    **{"margin": 0.5, "dimensions": 64, "negatives_per_label": 1, "learning_rate": 0.05},
+    **{"lags": 20, "recency": 0.8},
+}
+_AUTOENCODER: Mapping[str, BaseDistribution] = {
+    "loss": one_of("multinomial", "masked_mse"),
+    "dimensions": one_of(64, 128),
+    "dropout": one_of(0.0, 0.2, 0.5),
+    "lags": one_of(100, 1000),
+    "batch_size": one_of(16, 64),
+    "learning_rate": between(0.001, 0.02),
+}
+_AUTOENCODER_START = {
+    **{"loss": "multinomial", "dimensions": 64, "dropout": 0.5, "lags": 1000},
+    **{"batch_size": 16, "learning_rate": 0.003},
+}
+
 SPACES: Mapping[str, Mapping[str, BaseDistribution]] = {
     "hyperboloid": {**_OURS, "score": one_of("inner_product", "distance")},
     "euclidean": {**_OURS, "score": one_of("distance", "squared_distance")},
     "inner-product": _OURS,
+    "hyperml": {
+        **_TRIPLES,
+        "curvature": one_of(0.5, 1.0, 2.0, 4.0, 8.0),
+        "distortion": one_of(0.0, 0.1, 0.5),
+    },
+    "cml": _TRIPLES,
+    "autoencoder": _AUTOENCODER,
+    "ball-autoencoder": {**_AUTOENCODER, "curvature": one_of(0.01, 0.1, 1.0)},
     "als": {
         "factors": one_of(32, 64, 128),
         "regularization": between(0.01, 100),
@@ -108,6 +146,16 @@ STARTS: Mapping[str, tuple[Parameters, ...]] = {
         {**_SPARSE, "scale": 50.0},
         {**_DENSE, "scale": 50.0},
         {**_LONG, "scale": 100.0},
+    ),
+    "hyperml": (
+        {**_TRIPLES_START, "curvature": 1.0, "distortion": 0.0},
+        {**_TRIPLES_START, "negatives_per_label": 4, "curvature": 1.0, "distortion": 0.0},
+    ),
+    "cml": (_TRIPLES_START, {**_TRIPLES_START, "negatives_per_label": 4}),
+    "autoencoder": (_AUTOENCODER_START, {**_AUTOENCODER_START, "batch_size": 64}),
+    "ball-autoencoder": (
+        {**_AUTOENCODER_START, "curvature": 0.1},
+        {**_AUTOENCODER_START, "batch_size": 64, "curvature": 0.1},
     ),
     "als": (
         {"factors": 64, "regularization": 0.01, "alpha": 1.0, "iterations": 20},
@@ -219,9 +267,10 @@ def words(value: object) -> str:
 def _config(name: str, parameters: Parameters, epochs: int) -> training.TrainConfig:
     """The training configuration: defaults, under what is fixed, under the parameters."""
     parameters = FIXED[name] | parameters
-    of_model = {field.name for field in fields(PointsConfig)}
+    kind = CONFIGS[parameters.get("name", PointsConfig.name)]
+    of_model = {field.name for field in fields(kind)}
     return training.TrainConfig(
-        model=PointsConfig(**{k: v for k, v in parameters.items() if k in of_model}),
+        model=kind(**{k: v for k, v in parameters.items() if k in of_model}),
         epochs=epochs,
         **{k: v for k, v in parameters.items() if k not in of_model},
     )
@@ -261,6 +310,12 @@ CONTESTANTS: Mapping[str, Contestant] = {
     "euclidean": Contestant("Euclidean twin", _ours("euclidean"), has_seed=True, has_epochs=True),
     "inner-product": Contestant(
         "inner-product twin", _ours("inner-product"), has_seed=True, has_epochs=True
+    ),
+    "hyperml": Contestant("HyperML", _ours("hyperml"), has_seed=True, has_epochs=True),
+    "cml": Contestant("CML", _ours("cml"), has_seed=True, has_epochs=True),
+    "autoencoder": Contestant("autoencoder", _ours("autoencoder"), has_seed=True, has_epochs=True),
+    "ball-autoencoder": Contestant(
+        "autoencoder on the ball", _ours("ball-autoencoder"), has_seed=True, has_epochs=True
     ),
     "als": Contestant("ALS", _peer(peers.als, has_seed=True), has_seed=True),
     "bpr": Contestant("BPR", _peer(peers.bpr, has_seed=True), has_seed=True),

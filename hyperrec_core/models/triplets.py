@@ -46,7 +46,7 @@ class TripletsConfig:
         lags: the newest items of a history whose midpoint is the user.
         recency: ratio of the weights of neighbouring lags in that midpoint.
         dimensions: d; published vectors have d + 1 numbers.
-        negatives: other items that each positive is compared with, out of a step's
+        negatives_per_label: other items that each positive is compared with, out of a step's
             `train.negatives`; the papers have one.
         learning_rate: per unit of a row's gradient, which is summed over the step's triples.
     """
@@ -57,11 +57,11 @@ class TripletsConfig:
     lags: int = 100
     recency: float = 1.0
     dimensions: int = 64
-    negatives: int = 1
+    negatives_per_label: int = 1
     learning_rate: float = 0.05
 
     def __post_init__(self) -> None:
-        for name in ("lags", "dimensions", "negatives"):
+        for name in ("lags", "dimensions", "negatives_per_label"):
             if getattr(self, name) < 1:
                 raise ValueError(f"model.{name} is {getattr(self, name)}; it must be at least 1.")
         for name in ("recency", "learning_rate"):
@@ -137,7 +137,7 @@ class Triplets:
         segment = segment.repeat_interleave(per_history)
         labels, drawn = len(batch.labels), len(batch.negatives)
         # Negatives are dealt out in turn: neighbouring labels, often of one user, get other ones.
-        dealt = torch.arange(labels * self._config.negatives).view(labels, -1) % drawn
+        dealt = torch.arange(labels * self._config.negatives_per_label).view(labels, -1) % drawn
         seen = torch.from_numpy(batch.seen)[segment.unsqueeze(1), dealt]
         return _Triples(
             torch.from_numpy(batch.rows).long()[segment].to(device),

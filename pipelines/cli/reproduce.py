@@ -35,7 +35,11 @@ _REPRODUCTIONS = {
     "ablations": "what each choice of the model is worth, wins and losses",
     "numerics": "errors of the distance in float32 and float64",
     "leaderboard": "table 2's comparison: every model on every data set, one budget for all",
+    "hyperml": "tables 2 to 4 and figures 2 and 4 of HyperML (Tran et al. 2020)",
 }
+
+# Those whose cells are kept, with `run(data, to, datasets=..., quick=...)` instead.
+_BY_CELLS = ("leaderboard", "hyperml")
 
 
 @app.command()
@@ -50,11 +54,10 @@ def reproduce(
     to: Annotated[Path, typer.Option(help="folder to write pictures and tables in")] = Path(
         "reproduced"
     ),
-    quick: Annotated[
-        bool, typer.Option("--quick", help="leaderboard: one seed, three sets, minutes")
-    ] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="few sets and settings, minutes")] = False,
     datasets: Annotated[
-        str | None, typer.Option(help="leaderboard: these sets alone, with commas between them")
+        str | None,
+        typer.Option(help="these sets alone, with commas between them"),
     ] = None,
 ) -> None:
     """Draw a figure or compute a table of the paper, with the numbers behind it."""
@@ -63,8 +66,10 @@ def reproduce(
         return
     if name not in _REPRODUCTIONS:
         raise UsageError(f"There is no reproduction {name}; there are {', '.join(_REPRODUCTIONS)}.")
-    if (quick or datasets) and name != "leaderboard":
-        raise UsageError(f"--quick and --datasets are for leaderboard; leave them out for {name}.")
+    if (quick or datasets) and name not in _BY_CELLS:
+        raise UsageError(
+            f"--quick and --datasets are for {' and '.join(_BY_CELLS)}; leave them out for {name}."
+        )
     try:
         to.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -74,8 +79,10 @@ def reproduce(
 
     data = data or _datasets()
     try:
-        if name == "leaderboard":
-            sets = datasets.split(",") if datasets else None
+        sets = datasets.split(",") if datasets else None
+        if name == "hyperml":
+            report = module.run(data, to, datasets=sets, quick=quick)
+        elif name == "leaderboard":
             # The whole table belongs into the document beside the code, where there is one.
             readme = Path(str(module.__file__)).with_name("README.md")
             whole = not quick and sets is None and readme.is_file()

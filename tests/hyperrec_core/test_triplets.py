@@ -178,7 +178,7 @@ def test_no_step_leaves_the_ball_or_is_too_long():
 @every_variant
 def test_a_batch_moves_its_rows_by_the_summed_gradient_of_its_triples(variant):
     """In float64, beside finite differences of the loss of the whole batch."""
-    config = replace(VARIANTS[variant], negatives=3)
+    config = replace(VARIANTS[variant], negatives_per_label=3)
     model = build(config, counts=torch.ones(ITEMS), users=USERS, seed=1, device=CPU)
     state = {"target": points(ITEMS, 1), "users": points(USERS, 2)}
     model = restore(config, {name: x.clone() for name, x in state.items()}, device=CPU)
@@ -320,7 +320,7 @@ def test_a_stranger_among_the_users_of_a_table_is_at_the_origin():
         ("hyperml", "curvature", 0.0),
         ("hyperml", "distortion", -0.1),
         ("hyperml", "margin", float("inf")),
-        ("hyperml", "negatives", 0),
+        ("hyperml", "negatives_per_label", 0),
         ("hyperml", "learning_rate", 0.0),
         ("cml", "margin", 0.0),
         ("cml", "recency", 0.0),

@@ -1,0 +1,220 @@
+"""The cells of `hyperml`: one setting of a model on one set each, computed once and kept.
+
+A cell is fitted on train, its epoch chosen by validation, and judged on test among 100 uniform
+negatives. Every finished one is a line of a file, appended as it ends, so that a run that was
+stopped goes on with those that lack.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import as_completed
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from hyperrec_core.analysis.datasets import Split, leave_last_out, load
+from hyperrec_core.analysis.provenance import hardware, versions
+from hyperrec_core.analysis.workers import pool as pool_of
+from hyperrec_core.evaluate import evaluate, model_scorer
+from hyperrec_core.fit import TrainConfig, TrainingError, fit
+from hyperrec_core.geometry import lorentz
+from hyperrec_core.models import Model, ModelConfig
+from hyperrec_core.models.cml import CMLConfig
+from hyperrec_core.models.hyperml import HyperMLConfig
+from hyperrec_core.models.mf_bpr import MFBPRConfig
+
+log = logging.getLogger(__name__)
+
+_VERSION = 1  # of the protocol and of code that changes results
+SEED, _SPLIT_SEED, _CANDIDATES_SEED = 1, 1, 7
+_NEGATIVES = 100
+_BATCH = 512
+EXAMPLES, EPOCHS = 20_000_000, 60  # of a cell: as many epochs as these allow, no more than those
+QUICK_EPOCHS = 4
+
+_HYPERML = HyperMLConfig(users="table", margin=0.5, distortion=0.0, learning_rate=0.05)
+_CML = CMLConfig(users="table", learning_rate=0.05)
+_BPR = MFBPRConfig(users="table")
+
+GRIDS: Mapping[str, tuple[ModelConfig, ...]] = {
+    "HyperML": (
+        _HYPERML,
+        replace(_HYPERML, distortion=0.1),
+        replace(_HYPERML, learning_rate=0.1),
+        replace(_HYPERML, margin=0.2),
+        replace(_HYPERML, margin=0.1),
+        replace(_HYPERML, curvature=0.5),
+    ),
+    "CML": tuple(replace(_CML, margin=m, learning_rate=r) for r in (0.05, 0.2) for m in (0.5, 0.2)),
+    "MF-BPR": tuple(
+        replace(_BPR, regularisation=weight, learning_rate=rate)
+        for rate in (0.1, 0.4)
+        for weight in (0.01, 0.05)
+    ),
+    "HyperTS": tuple(
+        replace(_HYPERML, tangent=True, margin=m, learning_rate=r)
+        for r in (0.05, 0.1)
+        for m in (0.5, 0.2)
+    ),
+}
+"""What is tried of each model, first the setting that a quick run keeps to."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One setting of a model on one set."""
+
+    dataset: str
+    config: ModelConfig
+    quick: bool
+
+    @property
+    def key(self) -> str:
+        """Changes with all that decides the result."""
+        effort = QUICK_EPOCHS if self.quick else [EXAMPLES, EPOCHS]
+        seeds = [SEED, _SPLIT_SEED, _CANDIDATES_SEED]
+        decides = [_VERSION, self.dataset, asdict(self.config), effort, _BATCH, seeds, _NEGATIVES]
+        return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()[:16]
+
+
+Record = dict[str, Any]
+
+
+def hold(cells: Iterable[Cell], data: Path, kept: Path) -> dict[str, Record]:
+    """The records of all cells by key; what is not kept yet is computed and kept."""
+    records = _read(kept)
+    lacking = {cell.key: cell for cell in cells if cell.key not in records}
+    if not lacking:
+        return records
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    if kept.is_file() and not kept.read_bytes().endswith(b"\n"):
+        with kept.open("a", encoding="utf-8") as file:
+            file.write("\n")  # after what a killed run left of a line
+    with pool_of(2) as pool:
+        running = [pool.submit(compute, cell, data) for cell in lacking.values()]
+        try:
+            for done, future in enumerate(as_completed(running), start=1):
+                record = future.result()
+                records[record["key"]] = record
+                with kept.open("a", encoding="utf-8") as file:
+                    file.write(json.dumps(record) + "\n")
+                log.info("%d of %d: %s", done, len(lacking), _words(record))
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+    return records
+
+
+def _read(kept: Path) -> dict[str, Record]:
+    """The cells kept by earlier runs; a line that a stopped run left broken is none."""
+    records = {}
+    for line in kept.read_text("utf-8").splitlines() if kept.is_file() else ():
+        try:
+            record = json.loads(line)
+        except ValueError:
+            continue
+        records[record["key"]] = record
+    return records
+
+
+def compute(cell: Cell, data: Path) -> Record:
+    """Fit and judge one cell."""
+    split = split_of(cell.dataset, data)
+    started = time.monotonic()
+    record: Record = {
+        "key": cell.key,
+        "dataset": cell.dataset,
+        "settings": asdict(cell.config),
+        "date": datetime.now(UTC).date().isoformat(),
+        "hardware": hardware(),
+        "versions": versions(),
+    }
+    try:
+        model, epochs = fit_cell(cell, split)
+    except TrainingError as error:
+        return record | {"problem": str(error)}
+    seconds = time.monotonic() - started
+    ranks = evaluate(
+        model_scorer(model),
+        split.test.aligned_to(split.train),
+        items=split.items,
+        lags=model.lags,
+        negatives=_NEGATIVES,
+        seed=_CANDIDATES_SEED,
+    )
+    return record | {
+        **epochs,
+        "seconds": seconds,
+        "hr_at_10": ranks.hr_at_10,
+        "ndcg_at_10": ranks.ndcg_at_10,
+        **_radii(model, split),
+    }
+
+
+def fit_cell(cell: Cell, split: Split) -> tuple[Model, Record]:
+    """A cell's model as after its best epoch, and which that was."""
+    positions = len(split.train.items)
+    epochs = min(EPOCHS, max(1, EXAMPLES // positions))
+    config = TrainConfig(
+        model=cell.config,
+        epochs=QUICK_EPOCHS if cell.quick else epochs,
+        batch_size=_BATCH,
+        negatives=_BATCH,
+    )
+    model, progress = fit(
+        split.train, split.validation, config, items=split.items, seed=SEED,
+        device=torch.device("cpu"),
+    )  # fmt: skip
+    best = progress.epochs[progress.best_epoch - 1]
+    found = {"epochs": config.epochs, "best_epoch": best.number, "validation": best.ndcg_at_10}
+    return model, found
+
+
+def _radii(model: Model, split: Split) -> Record:
+    """Mean distances on the hyperboloid: of items and users to the origin, of each to its own."""
+    if model.description()["geometry"] != "hyperboloid":
+        return {}
+    train = split.train
+    batch = train.whole_rows().batch(np.arange(len(train.user_ids)), lags=1)
+    users = model.user_vectors(batch)
+    items = lorentz.flip_time(model.item_vectors())
+    own = torch.from_numpy(np.repeat(np.arange(len(users)), np.diff(train.offsets)))
+    apart = lorentz.distance(users[own], items[torch.from_numpy(train.items).long()])
+    return {
+        "items_radius": float(lorentz.radius(items).mean()),
+        "users_radius": float(lorentz.radius(users).mean()),
+        "own_items_distance": float(apart.mean()),
+    }
+
+
+def best_of(cells: Sequence[Cell], records: Mapping[str, Record]) -> tuple[Cell, Record]:
+    """The cell that ranks validation best; one that could not be fitted is last."""
+    found = [(cell, records[cell.key]) for cell in cells]
+    return max(found, key=lambda one: one[1].get("validation") or 0.0)
+
+
+# A worker goes through one set's cells before the next one's.
+@lru_cache(maxsize=1)
+def split_of(dataset: str, data: Path) -> Split:
+    """A set, split as the paper splits it."""
+    return leave_last_out(load(dataset, data), seed=_SPLIT_SEED)
+
+
+def _words(record: Record) -> str:
+    what = f"{record['dataset']}, {record['settings']['name']}"
+    if "problem" in record:
+        return f"{what}: {record['problem']}"
+    return (
+        f"{what}: HR@10 {record['hr_at_10']:.4f}, NDCG@10 {record['ndcg_at_10']:.4f}, "
+        f"{record['seconds']:.0f} s"
+    )
