@@ -87,7 +87,8 @@ def test_tables_and_figures_are_written_and_kept_cells_are_not_computed_again(
     assert {path.name for path in report.files} == names | {"hyperml-cells.jsonl"}
     second = rows_of(to / "hyperml-table2.csv")
     assert [row[:2] for row in second[1:]] == [["ml-1m", m] for m in ("HyperML", "CML", "MF-BPR")]
-    assert [float(row[3]) for row in second[1:]] == [0.75629, 0.74528, 0.74057]
+    published = [0.75629, 0.74528, 0.74057]
+    assert [float(row[3]) for row in second[1:]] == pytest.approx(published)
     for row in second[1:]:
         hr, theirs, ndcg, its = (float(cell) for cell in row[2:6])
         assert row[6] == ("yes" if hr > theirs - 0.03 and ndcg > its - 0.03 else "no")
