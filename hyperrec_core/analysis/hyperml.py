@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -31,12 +32,12 @@ from hyperrec_core.analysis.hyperml_cells import (
     QUICK_EPOCHS,
     SEED,
     Cell,
-    Record,
     best_of,
+    compute,
     fit_cell,
-    hold,
     split_of,
 )
+from hyperrec_core.analysis.kept import Record, hold
 from hyperrec_core.analysis.report import Cell as Shown
 from hyperrec_core.analysis.report import Report, save
 from hyperrec_core.analysis.standings import PUBLISHED
@@ -80,7 +81,8 @@ def run(
     kept = to / "hyperml-cells.jsonl"
     grids = {name: grid[:1] if quick else grid for name, grid in GRIDS.items()}
     tried = {(d, n): [Cell(d, c, quick) for c in grid] for d in chosen for n, grid in grids.items()}
-    records = hold([cell for cells in tried.values() for cell in cells], data, kept)
+    work = partial(compute, data=data)
+    records = hold([cell for cells in tried.values() for cell in cells], work, kept)
     best = {place: best_of(cells, records) for place, cells in tried.items()}
 
     # The effects of c and gamma around each set's best setting.
@@ -93,7 +95,7 @@ def run(
         }
         for setting, values in (("curvature", CURVATURES), ("distortion", GAMMAS))
     )
-    records = hold([*curved.values(), *distorted.values()], data, kept)
+    records = hold([*curved.values(), *distorted.values()], work, kept)
 
     to.mkdir(parents=True, exist_ok=True)
     notes = _notes(best, quick)

@@ -1,30 +1,26 @@
-"""The cells of `hyperml`: one setting of a model on one set each, computed once and kept.
+"""The cells of `hyperml`: one setting of a model on one set each.
 
 A cell is fitted on train, its epoch chosen by validation, and judged on test among 100 uniform
-negatives. Every finished one is a line of a file, appended as it ends, so that a run that was
-stopped goes on with those that lack.
+negatives.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import logging
 import time
-from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import as_completed
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 
 from hyperrec_core.analysis.datasets import Split, leave_last_out, load
+from hyperrec_core.analysis.kept import Record
 from hyperrec_core.analysis.provenance import hardware, versions
-from hyperrec_core.analysis.workers import pool as pool_of
 from hyperrec_core.evaluate import evaluate, model_scorer
 from hyperrec_core.fit import TrainConfig, TrainingError, fit
 from hyperrec_core.geometry import lorentz
@@ -32,8 +28,6 @@ from hyperrec_core.models import Model, ModelConfig
 from hyperrec_core.models.cml import CMLConfig
 from hyperrec_core.models.hyperml import HyperMLConfig
 from hyperrec_core.models.mf_bpr import MFBPRConfig
-
-log = logging.getLogger(__name__)
 
 _VERSION = 1  # of the protocol and of code that changes results
 SEED, _SPLIT_SEED, _CANDIDATES_SEED = 1, 1, 7
@@ -85,46 +79,6 @@ class Cell:
         seeds = [SEED, _SPLIT_SEED, _CANDIDATES_SEED]
         decides = [_VERSION, self.dataset, asdict(self.config), effort, _BATCH, seeds, _NEGATIVES]
         return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()[:16]
-
-
-Record = dict[str, Any]
-
-
-def hold(cells: Iterable[Cell], data: Path, kept: Path) -> dict[str, Record]:
-    """The records of all cells by key; what is not kept yet is computed and kept."""
-    records = _read(kept)
-    lacking = {cell.key: cell for cell in cells if cell.key not in records}
-    if not lacking:
-        return records
-    kept.parent.mkdir(parents=True, exist_ok=True)
-    if kept.is_file() and not kept.read_bytes().endswith(b"\n"):
-        with kept.open("a", encoding="utf-8") as file:
-            file.write("\n")  # after what a killed run left of a line
-    with pool_of(2) as pool:
-        running = [pool.submit(compute, cell, data) for cell in lacking.values()]
-        try:
-            for done, future in enumerate(as_completed(running), start=1):
-                record = future.result()
-                records[record["key"]] = record
-                with kept.open("a", encoding="utf-8") as file:
-                    file.write(json.dumps(record) + "\n")
-                log.info("%d of %d: %s", done, len(lacking), _words(record))
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
-    return records
-
-
-def _read(kept: Path) -> dict[str, Record]:
-    """The cells kept by earlier runs; a line that a stopped run left broken is none."""
-    records = {}
-    for line in kept.read_text("utf-8").splitlines() if kept.is_file() else ():
-        try:
-            record = json.loads(line)
-        except ValueError:
-            continue
-        records[record["key"]] = record
-    return records
 
 
 def compute(cell: Cell, data: Path) -> Record:
@@ -208,13 +162,3 @@ def best_of(cells: Sequence[Cell], records: Mapping[str, Record]) -> tuple[Cell,
 def split_of(dataset: str, data: Path) -> Split:
     """A set, split as the paper splits it."""
     return leave_last_out(load(dataset, data), seed=_SPLIT_SEED)
-
-
-def _words(record: Record) -> str:
-    what = f"{record['dataset']}, {record['settings']['name']}"
-    if "problem" in record:
-        return f"{what}: {record['problem']}"
-    return (
-        f"{what}: HR@10 {record['hr_at_10']:.4f}, NDCG@10 {record['ndcg_at_10']:.4f}, "
-        f"{record['seconds']:.0f} s"
-    )

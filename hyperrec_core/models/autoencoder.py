@@ -125,7 +125,7 @@ class Autoencoder:
         return _Rows(items, offsets, negatives, torch.from_numpy(batch.seen).to(device))
 
     def step(self, batch: _Rows, *, rate: float, meanwhile: Callable[[], None]) -> Tensor:
-        leaves = {name: self._state[name].detach().requires_grad_() for name in self._parameters()}
+        leaves = {name: self._state[name].detach().requires_grad_() for name in self.parameters()}
         with torch.enable_grad():
             loss = self.loss(leaves, batch)
             gradients = torch.autograd.grad(loss, list(leaves.values()))
@@ -181,7 +181,8 @@ class Autoencoder:
             rate_now = rate * self.config.learning_rate / first
             self._state[name].addcdiv_(mean, length, value=-rate_now)
 
-    def _parameters(self) -> list[str]:
+    def parameters(self) -> list[str]:
+        """Names of the tensors that training moves."""
         return [name for name in self._state if f"{name}.mean" in self._state]
 
     def item_vectors(self) -> Tensor:

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from hyperrec_core.analysis import hyperml, hyperml_cells
+from hyperrec_core.analysis import hyperml, hyperml_cells, kept
 from hyperrec_core.analysis.datasets import DatasetError
 from hyperrec_core.analysis.hyperml_cells import GRIDS, Cell, best_of
 from hyperrec_core.fit import TrainingError
@@ -30,7 +30,7 @@ def here_and_small(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     small = {n: tuple(replace(c, dimensions=4) for c in grid) for n, grid in GRIDS.items()}
     for module in (hyperml, hyperml_cells):
         monkeypatch.setattr(module, "GRIDS", small)
-    monkeypatch.setattr(hyperml_cells, "pool_of", lambda _: ThreadPoolExecutor(1))
+    monkeypatch.setattr(kept, "pool_of", lambda _: ThreadPoolExecutor(1))
     monkeypatch.setattr(hyperml_cells, "QUICK_EPOCHS", 1)
     hyperml_cells.split_of.cache_clear()
     yield
@@ -64,7 +64,7 @@ def computed(monkeypatch: pytest.MonkeyPatch) -> list[Cell]:
         seen.append(cell)
         return real(cell, data)
 
-    monkeypatch.setattr(hyperml_cells, "compute", compute)
+    monkeypatch.setattr(hyperml, "compute", compute)
     return seen
 
 
@@ -97,14 +97,14 @@ def test_tables_and_figures_are_written_and_kept_cells_are_not_computed_again(
     before = (to / "hyperml-table2.md").read_text()
     assert "nothing here is comparable" in before
 
-    kept = to / "hyperml-cells.jsonl"
-    lines = kept.read_text().splitlines()
+    file = to / "hyperml-cells.jsonl"
+    lines = file.read_text().splitlines()
     assert len(lines) == CELLS
     # The last line as a run that was killed left it.
-    kept.write_text("\n".join([*lines[:-1], lines[-1][:40]]))
+    file.write_text("\n".join([*lines[:-1], lines[-1][:40]]))
     hyperml.run(data, to, datasets=["ml-1m"], quick=True)
     assert len(computed) == CELLS + 1
-    assert len(hyperml_cells._read(kept)) == CELLS
+    assert len(kept.read(file)) == CELLS
     assert (to / "hyperml-table4.csv").read_text().splitlines()[1:] == [
         ",".join(row) for row in fourth[1:]
     ]
