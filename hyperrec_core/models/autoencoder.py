@@ -21,9 +21,9 @@ The last product is a dot product of item vectors (e_i, D_i) and a user vector (
 sum of context vectors, so the model is served like any other; what lies between is in `model.json`,
 and `serving_export.encoder` computes it.
 
-Why it trains where a ball's layers often do not: biases are parameters in the tangent space, so
-that Adam has no manifold to leave and no metric to divide by; the bag is scaled to length 1 and
-tanh bounds every coordinate; and what remains of points near the boundary is computed in float64.
+Three choices are there to keep it stable. Biases are parameters in the tangent space, so that Adam
+has no manifold to leave and no metric to divide by; the bag is scaled to length 1 and tanh bounds
+every coordinate; and points near the boundary are computed in float64.
 """
 
 from __future__ import annotations
