@@ -7,6 +7,7 @@ output, and ends with its parent.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ctypes
 import json
 import logging
@@ -68,7 +69,9 @@ class Work:
                     self._finish = True
                 case answer:
                     self.tokens.put(answer)
-            self._loop.call_soon_threadsafe(self._news.set)
+            # The lease may be renewed once more when the work is done and its loop is closed.
+            with contextlib.suppress(RuntimeError):
+                self._loop.call_soon_threadsafe(self._news.set)
         if not self._finish:
             os._exit(1)  # the parent is gone, and its lease with it
 
