@@ -10,7 +10,6 @@ import subprocess
 import sys
 import tempfile
 import time
-import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -200,55 +199,14 @@ def prefect_server(place: Place) -> Iterator[str]:
             child.done(timeout=30)
 
 
-def flow_run(api: str, parameters: dict[str, Any], *, alive: Callable[[], bool]) -> str:
-    """Ask a Prefect server for a run of the served flow, as its UI would, and wait for its end.
-
-    Args:
-        api: the server's address.
-        parameters: fields of its form, over those it is served with.
-        alive: whether the process that serves the flow still runs.
-
-    Returns:
-        The type of the state it ended in.
-    """
-    final = {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"}
-    deployment: dict[str, Any] = {}
-    state = ""
-
-    def is_served() -> bool:
-        assert alive(), "the serving command ended"
-        deployment.update(_call(f"{api}/deployments/name/daily-retrain/hyperrec"))
-        return bool(deployment)
-
-    wait_until(is_served, "the flow is not served")
-    body = {"parameters": {"form": deployment["parameters"]["form"] | parameters}}
-    made = _call(f"{api}/deployments/{deployment['id']}/create_flow_run", body)
-
-    def is_over() -> bool:
-        nonlocal state
-        assert alive(), "the serving command ended"
-        state = _call(f"{api}/flow_runs/{made['id']}")["state_type"]
-        return state in final
-
-    wait_until(is_over, "the flow run does not end", seconds=240)
-    return state
-
-
-def _call(url: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
-    """The answer of a JSON service; nothing for 404."""
+def flow_runs(api: str) -> list[dict[str, Any]]:
+    """The flow runs that a Prefect server knows."""
     request = urllib.request.Request(  # noqa: S310
-        url,
-        data=None if body is None else json.dumps(body).encode(),
-        headers={"Content-Type": "application/json"},
+        f"{api}/flow_runs/filter", data=b"{}", headers={"Content-Type": "application/json"}
     )
-    try:
-        with urllib.request.urlopen(request, timeout=30) as answer:  # noqa: S310
-            found: dict[str, Any] = json.load(answer)
-            return found
-    except urllib.error.HTTPError as error:
-        if error.code == 404:
-            return {}
-        raise
+    with urllib.request.urlopen(request, timeout=30) as answer:  # noqa: S310
+        found: list[dict[str, Any]] = json.load(answer)
+        return found
 
 
 def wait_until(what: Callable[[], Any], otherwise: str, seconds: float = 120) -> None:

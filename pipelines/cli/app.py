@@ -36,7 +36,6 @@ _VERBS = (
     "runs",
     "compare",
     "report",
-    "serve",
     "deploy",
     "health",
     "doctor",

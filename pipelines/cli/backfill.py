@@ -35,6 +35,7 @@ def backfill(
     ] = False,
     profile: options.ProfileName = "default",
     settings: options.Settings = None,
+    window: options.Window = None,
     runs: options.Runs = None,
 ) -> None:
     """Do the nights of a range of dates, in order; the same command again goes on.
@@ -48,6 +49,7 @@ def backfill(
         raise UsageError(f"There is no stage {until}: give one of {', '.join(STAGES)}.")
     if last < first:
         raise UsageError(f"There is no night from {first:%Y-%m-%d} to {last:%Y-%m-%d}.")
+    settings = options.with_window(settings, window)
     # As addresses that hold anywhere, and once before the flow does it, so that a mistake is told
     # before a server has started.
     source, runs = open_storage(source).url, open_storage(runs or runs_url(source)).url
@@ -63,7 +65,7 @@ def backfill(
         "until": until,
         "warm": warm,
         "profile": profile,
-        "settings": settings or [],
+        "settings": settings,
         "why": "a back-fill" if until == "export" else None,
         "runs": runs,
     }

@@ -17,9 +17,11 @@ def run(
     as_of: options.AsOf,
     profile: options.ProfileName = "default",
     settings: options.Settings = None,
+    window: options.Window = None,
     runs: options.Runs = None,
 ) -> None:
     """Preprocess, train, evaluate and publish; the same command again goes on where it stopped."""
+    settings = options.with_window(settings, window)
     run_id = run_flow(source, as_of, profile=profile, settings=settings, runs=runs)
     print_run(run_id, runs, source)
 
@@ -27,7 +29,7 @@ def run(
 def run_flow(
     source: str, as_of: datetime, *, profile: str, settings: list[str] | None, runs: str | None
 ) -> str:
-    """Run the flow in this process, with a Prefect server of its own where none is configured."""
+    """Run the flow in this process; see `prepare_flows` for the Prefect server it tells."""
     from pipelines.start import runs_url, start_run  # noqa: PLC0415
     from pipelines.storage import open_storage  # noqa: PLC0415
 
@@ -53,12 +55,17 @@ def run_flow(
 
 
 def prepare_flows() -> None:
-    """Make flows run in this process, with a Prefect server where none is configured."""
+    """Make flows run in this process, and known to a Prefect server.
+
+    The configured one, that of `hyperrec up` where it runs, or one of this command's own.
+    """
+    from pipelines.flows.api import find_prefect  # noqa: PLC0415
     from pipelines.flows.server import ensure_prefect_server  # noqa: PLC0415
     from pipelines.settings import Environment  # noqa: PLC0415
 
     prepare_prefect()
     with console.status("starting"):
+        find_prefect()
         ensure_prefect_server(Environment().hyperrec_home.resolve() / "logs" / "prefect.log")
 
 

@@ -27,7 +27,12 @@ def print_run(run_id: str, runs: str | None, source: str | None = None) -> None:
     print_counts(run.require("preprocess"))
     print_metrics(run.require("evaluate"))
     print_outputs(run, run.require("train"))
-    print_published(run.require("export"))
+    from pipelines.flows.active import not_active  # noqa: PLC0415
+
+    if (why := not_active(run)) is not None:
+        console.print(escape(why))
+    else:
+        print_published(run.require("export"))
 
 
 def print_counts(manifest: Manifest) -> None:

@@ -88,12 +88,19 @@ def export(
     from pipelines.start import open_run  # noqa: PLC0415
 
     run = open_run(run_id, runs)
+    from pipelines.flows.active import require_active  # noqa: PLC0415
     from pipelines.stages.export import price_export, run_export  # noqa: PLC0415
 
     if dry_run:
         _print_price(run_id, price_export(run))
         return
-    print_published(run_export(run, why=why))
+    if run.manifest("export") is None:
+        print_published(run_export(run, why=why))
+        return
+    # It is passed over, and may have been replaced or rolled back since.
+    run_export(run)
+    require_active(run)
+    console.print(f"Version {run_id} was published before and is active: there was nothing to do.")
 
 
 def _print_price(version: str, price: Price) -> None:

@@ -1,4 +1,4 @@
-"""Whether a run that is exported is what serves now.
+"""Whether a run that is exported is what serves now, as flows and commands tell it.
 
 A stage that is done is passed over, so a run that was published once, and replaced or rolled back
 since, is not published by giving its export again.
@@ -31,9 +31,10 @@ def not_active(run: Run) -> str | None:
         return None
     now = "nothing is active" if active is None else f"version {active.version} is active"
     instead = (
-        "the flow rollback makes it active again"
+        "`hyperrec rollback`, or the flow of that name, makes it active again"
         if previous is not None and previous.version == run.run_id
-        else "its night with one other setting, such as another seed, is a run to publish"
+        else "its night with one other setting, such as --set seed=2, is another run, which can be "
+        "published"
     )
     return (
         f"Run {run.run_id} was published before, and {now} since: a finished stage is not done "

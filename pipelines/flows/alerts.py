@@ -33,6 +33,8 @@ _SILENCE = timedelta(seconds=90)
 _LATE = timedelta(minutes=10)
 # A run is resumed once; one that is lost again so soon would be lost for ever.
 _RESUME_ONCE_IN = timedelta(hours=6)
+APPROVAL_WITHIN = timedelta(hours=20)
+"""So long may an approval take: the next night's result is due soon after."""
 # The health flow looks often; people are told twice a day.
 _TELL_ONCE_IN = timedelta(hours=12)
 
@@ -222,8 +224,31 @@ def automations(
             )
         ],
     )
+    unanswered = AutomationCore(
+        name="hyperrec-end-unanswered-runs",
+        description="A run that nobody approved or declined in time is ended, unpublished.",
+        trigger=EventTrigger(
+            match=_RUNS,
+            match_related=_tag(TAG),
+            after=_states("Suspended"),
+            # Whatever a decision, a cancellation or a change by hand leads to.
+            expect=_states(*_ENDED, "Resuming", "Scheduled", "AwaitingRetry", "Pending", "Running"),
+            for_each={"prefect.resource.id"},
+            posture=Posture.Proactive,
+            within=APPROVAL_WITHIN,
+        ),
+        actions=[
+            ChangeFlowRunState(
+                state=StateType.FAILED,
+                name="Failed",
+                message="Nobody approved or declined in time, so nothing is published and the "
+                "active version stays; Retry asks again, and the flow promote publishes the run.",
+            )
+        ],
+    )
+    keeping = [lost, resume, unanswered]
     if send is None:
-        return [lost, resume]
+        return keeping
     told = [
         AutomationCore(
             name=alert.name,
@@ -233,7 +258,7 @@ def automations(
         )
         for alert in alerts(late)
     ]
-    return [lost, resume, *told]
+    return [*keeping, *told]
 
 
 def by_webhook(block_id: Any) -> Sender:

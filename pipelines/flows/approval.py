@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
+from datetime import timedelta
 
 from prefect.flow_runs import suspend_flow_run
 from prefect.runtime import deployment
 
 from pipelines.approvals import approval, approve
 from pipelines.errors import ApprovalNeededError
+from pipelines.flows.alerts import APPROVAL_WITHIN
 from pipelines.flows.artefacts import markdown, publish
 from pipelines.flows.events import emit
 from pipelines.flows.forms import Decision
@@ -17,8 +19,8 @@ from pipelines.runs import Run
 
 log = logging.getLogger(__name__)
 
-WAIT_SECONDS = 20 * 3600
-"""So long may an approval take: the next night's result is due soon after."""
+# Prefect would say only that the run was never resumed, so our automation ends it before that.
+_AFTER_ALL = APPROVAL_WITHIN + timedelta(hours=1)
 
 
 def ask(run: Run, needed: ApprovalNeededError) -> None:
@@ -42,10 +44,14 @@ def ask(run: Run, needed: ApprovalNeededError) -> None:
     text = markdown.question(run.run_id, judged)
     publish.as_markdown("approval", text)
     emit("hyperrec.approval.needed", str(needed), run_id=run.run_id)
-    log.warning("%s Resume this flow run to decide, within 20 hours.", needed)
+    log.warning(
+        "%s Resume this flow run to decide, within %g hours.",
+        needed,
+        APPROVAL_WITHIN / timedelta(hours=1),
+    )
     answer = suspend_flow_run(
         wait_for_input=Decision.with_initial_data(description=text),
-        timeout=WAIT_SECONDS,
+        timeout=int(_AFTER_ALL.total_seconds()),
         key=f"approval-{run.run_id}",
     )
     if answer.decision == "decline":

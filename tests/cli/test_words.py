@@ -39,7 +39,7 @@ def test_a_mistyped_command_says_where_help_is(
 def test_without_a_word_it_says_what_there_is(place: Place) -> None:
     done = place.hyperrec()
     verbs = "demo run preprocess train evaluate export import synthesise up down status rollback"
-    for verb in [*verbs.split(), "recommend", "similar", "runs", "serve", "doctor"]:
+    for verb in [*verbs.split(), "recommend", "similar", "runs", "deploy", "doctor"]:
         assert re.search(rf"^\W+{verb}\b", done.out, re.MULTILINE), verb
     assert done.err == ""
 

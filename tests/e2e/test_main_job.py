@@ -31,7 +31,7 @@ from tests.support import (
     Done,
     Place,
     assert_same_vectors,
-    flow_run,
+    flow_runs,
     manifests,
     prefect_server,
     published,
@@ -101,15 +101,12 @@ def run(place: Place, first: Published) -> Run:
 
 @pytest.fixture(scope="module")
 def second(place: Place, first: Published) -> Published:
-    """A run with another seed, which an operator asks a Prefect server for."""
+    """A run with another seed, of which a Prefect server is told."""
     with prefect_server(place) as api:
-        served = place.with_settings(PREFECT_API_URL=api)
-        with served.started("serve", "--input", INPUT, "--profile", PROFILE) as child:
-            wanted = {"as_of": AS_OF, "settings": [*SMALLER, "seed=2"], "start": "cold"}
-            state = flow_run(api, wanted, alive=child.running)
-            child.process.terminate()
-            done = child.done()
-    assert state == "COMPLETED", done
+        done = place.with_settings(PREFECT_API_URL=api).hyperrec("run", *JOB, "--set", "seed=2")
+        assert [(each["name"], each["state_type"]) for each in flow_runs(api)] == [
+            (f"{AS_OF} retrain", "COMPLETED")
+        ]
     return look(place, done)
 
 

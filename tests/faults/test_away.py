@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from infra.local import services
-from pipelines.runs import STAGES, Run
+from pipelines.errors import NotFoundError
+from pipelines.runs import STAGES, Run, list_runs
+from pipelines.storage import Storage, open_storage
 from tests.faults.conftest import Undisturbed
 from tests.faults.test_killed import SLOW_UPSERTS, in_the_middle
 from tests.support import Child, Place, assert_same_vectors, copy_run, faults, published, wait_until
@@ -86,3 +89,39 @@ def test_an_export_outlives_cosmos(stores: Path, undisturbed: Undisturbed, tmp_p
     assert place.control().active is None
     place.hyperrec(*command)
     assert_same_vectors(published(place), undisturbed.items)
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("seconds", [3, pytest.param(30, marks=pytest.mark.heavy)])
+def test_a_run_outlives_both_stores_in_every_stage(
+    seconds: float, stores: Path, raw: str, undisturbed: Undisturbed, tmp_path: Path
+) -> None:
+    place = place_of(stores, tmp_path / "place", patience=60)
+    source, target, runs = open_storage(raw), place.storage("az://raw"), place.storage("az://runs")
+    for blob in source.list():
+        target.write(blob.name, source.read(blob.name))
+    job = ["az://raw" if word == raw else word for word in undisturbed.job]
+    with place.started("run", *job) as child:
+        wait_until(lambda: begun(runs) or not child.running(), "no run is begun")
+        assert child.running(), child.done()
+        (run_id,) = begun(runs)
+        for stage in STAGES:
+            if stage == "export":
+                faults(place.cosmos, SLOW_UPSERTS)
+            wait_for_the_middle(child, stage, run_id, "az://runs", place)
+            assert Run.open(runs, run_id).manifest(stage) is None
+            services.down(stores)
+            time.sleep(seconds)
+            services.up(stores)
+        done = child.done(400)
+    assert done.code == 0, done.err
+    # No epoch is done twice: training waited, and was not begun anew.
+    assert "Going on after epoch" not in done.err
+    assert_same_vectors(published(place), undisturbed.items)
+
+
+def begun(runs: Storage) -> list[str]:
+    try:
+        return list_runs(runs)
+    except NotFoundError:
+        return []  # the container is not made yet

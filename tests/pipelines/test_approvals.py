@@ -13,11 +13,13 @@ from hyperrec_core import compare
 from infra.local.published_keys import COSMOS_KEY
 from infra.local.services import cosmos_server
 from pipelines.approvals import Approval, approval, approve
+from pipelines.cli.stage import export as export_command
 from pipelines.errors import (
     ApprovalNeededError,
     CorruptOutputError,
     GateRefusedError,
     OvertakenError,
+    PipelineError,
     UsageError,
 )
 from pipelines.runs import Run
@@ -222,6 +224,22 @@ def test_what_was_rolled_back_does_not_come_back_by_itself(
     approve(second, who="anna", why="it was not to blame")
     run_export(second)
     assert active(account) == second.run_id
+
+
+def test_the_command_says_when_a_run_published_before_does_not_serve(
+    nights: Nights, account: Account, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first, second = nights.published(0), nights.published(1)
+    export_command(second.run_id, runs=second.storage.url)
+    assert "was published before and is active" in capsys.readouterr().out
+    account.rollback()
+    said = rf"published before, and version {first.run_id} is active.*`hyperrec rollback`"
+    with pytest.raises(PipelineError, match=said):
+        export_command(second.run_id, runs=second.storage.url)
+    nights.published(2)
+    with pytest.raises(PipelineError, match=r"such as --set seed=2, is another run"):
+        export_command(second.run_id, runs=second.storage.url)
+    assert "Published" not in capsys.readouterr().out
 
 
 def test_an_approval_from_before_the_rollback_does_not_count(

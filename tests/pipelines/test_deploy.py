@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import threading
 import time
@@ -13,12 +14,15 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib import import_module
 from importlib.util import find_spec
 from inspect import signature
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
+from zoneinfo import ZoneInfo
 
 import pytest
 from prefect.client.orchestration import SyncPrefectClient
+from prefect.server.schemas.schedules import CronSchedule
 from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary_settings
 
 from infra.local.prefect_services import CPU_POOL, GPU_POOL
@@ -174,6 +178,7 @@ def test_the_second_time_nothing_changes(client: SyncPrefectClient) -> None:
         ("deployment", "health/nightly"),
         ("automation", "hyperrec-mark-lost-runs"),
         ("automation", "hyperrec-resume-crashed-runs"),
+        ("automation", "hyperrec-end-unanswered-runs"),
     }
     assert differing(settle(client)) == []
     found = deployed(client, "nightly")
@@ -339,6 +344,49 @@ def test_a_run_whose_heart_stops_is_marked_but_not_one_that_waits(
     end(client, waiting, type="PAUSED", name="Suspended")
     wait_until(lambda: state_of(client, gone) != "Running", "it is not marked", seconds=60)
     assert state_of(client, waiting) == "Suspended"
+
+
+def test_a_schedule_makes_runs_in_its_time_zone(client: SyncPrefectClient) -> None:
+    settle(client, replace(TARGET, cron="30 3 * * *", timezone="America/New_York"))
+    found = deployed(client, "nightly")
+    wanted = {
+        "deployments": {"id": {"any_": [found["id"]]}},
+        "flow_runs": {"state": {"type": {"any_": ["SCHEDULED"]}}},
+    }
+    runs: list[dict[str, Any]] = []
+
+    def are_made() -> bool:
+        answer = call(client, "POST", "/flow_runs/filter", wanted)
+        runs[:] = [each for each in answer if each["auto_scheduled"]]
+        return len(runs) >= 3
+
+    wait_until(are_made, "the schedule makes no runs", seconds=90)
+    times = sorted(datetime.fromisoformat(each["expected_start_time"]) for each in runs)
+    local = [each.astimezone(ZoneInfo("America/New_York")) for each in times]
+    assert {(each.hour, each.minute) for each in local} == {(3, 30)}
+    days = [each.date() for each in local]
+    assert all(b - a == timedelta(days=1) for a, b in pairwise(days))
+    assert datetime.now(UTC) < times[0] < datetime.now(UTC) + timedelta(days=1, hours=2)
+    settle(client)
+
+
+@pytest.mark.parametrize(
+    ("day", "hours"),
+    # The clocks of London go forward on the 29th of March and back on the 25th of October.
+    [
+        (datetime(2026, 3, 28, tzinfo=UTC), [2, 1, 1]),
+        (datetime(2026, 10, 24, tzinfo=UTC), [1, 2, 2]),
+    ],
+)
+def test_a_schedule_keeps_the_time_of_day_when_clocks_change(
+    client: SyncPrefectClient, day: datetime, hours: list[int]
+) -> None:
+    settle(client, replace(TARGET, cron="0 2 * * *", timezone="Europe/London"))
+    deployed_as = deployed(client, "nightly")["schedules"][0]["schedule"]
+    # The server's own, from which its scheduler takes the times of runs.
+    times = asyncio.run(CronSchedule.model_validate(deployed_as).get_dates(3, start=day))
+    assert [each.astimezone(UTC).hour for each in times] == hours
+    settle(client)
 
 
 def test_pools_of_another_type_are_not_touched(client: SyncPrefectClient) -> None:

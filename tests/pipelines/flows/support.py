@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import io
+import os
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import httpx
-import pyarrow.parquet as pq
+import pytest
+from prefect.settings import PREFECT_API_URL, PREFECT_HOME, temporary_settings
 
 from infra.local.services import cosmos_server
 from pipelines.preprocess.report import build
@@ -133,15 +135,51 @@ def _limits() -> Any:
 @contextmanager
 def shop(home: Path) -> Iterator[Shop]:
     """A shop with a Prefect server and a Cosmos account that end with the block."""
-    day = home / "raw" / "interactions" / f"dt={AS_OF}"
-    day.mkdir(parents=True)
-    # What preprocessing by hand stands for; only the file's name and size count.
-    (day / "part.csv").write_text("user_id,item_id\n")
+    for day in (AS_OF - timedelta(days=1), AS_OF):
+        folder = home / "raw" / "interactions" / f"dt={day}"
+        folder.mkdir(parents=True)
+        # What preprocessing by hand stands for; only the file's name and size count.
+        (folder / "part.csv").write_text("user_id,item_id\n")
     with ExitStack() as stack:
         cosmos = stack.enter_context(cosmos_server(home / "cosmos"))
         place = Place.make(home, cosmos=cosmos)
         yield Shop(place, stack.enter_context(prefect_server(place)))
 
 
-def rows_of(run: Run, stage: Any, name: str) -> int:
-    return int(pq.read_table(io.BytesIO(run.read(stage, name))).num_rows)
+@contextmanager
+def shop_of_this_process(home: Path) -> Iterator[Shop]:
+    """A shop whose environment and Prefect server are this process's, too, for the block."""
+    with shop(home) as made, pytest.MonkeyPatch.context() as patch:
+        for name in list(os.environ):
+            if name.startswith(("AZURE_", "COSMOS_", "HYPERREC_", "PREFECT_")):
+                patch.delenv(name)
+        for name, value in made.place.settings.items():
+            patch.setenv(name, value)
+        prefect_home = Path(made.place.settings["PREFECT_HOME"])
+        with temporary_settings({PREFECT_API_URL: made.api, PREFECT_HOME: prefect_home}):
+            yield made
+
+
+@contextmanager
+def worker(here: Shop) -> Iterator[int]:
+    """A process worker of the pool; its pid."""
+    place = here.place.with_settings(
+        PREFECT_API_URL=here.api,
+        PREFECT_WORKER_QUERY_SECONDS="1",
+        PYTHONPATH=str(Path(__file__).parents[3]),
+    )
+    words = ("worker", "start", "--pool", POOL, "--type", "process")
+    with place.started(*words, program=Path(sys.executable).with_name("prefect")) as child:
+        yield child.process.pid
+        if child.running():
+            child.process.terminate()
+            child.done(60)
+
+
+def ended(flow: Any, form: Any) -> Any:
+    """The state in which a flow ends that runs here."""
+    return flow(form, return_state=True)
+
+
+def flow_run_of(state: Any) -> str:
+    return str(state.state_details.flow_run_id)

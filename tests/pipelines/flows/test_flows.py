@@ -6,16 +6,11 @@ an approval and trains on another worker, as from the UI.
 
 from __future__ import annotations
 
-import os
-import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from pathlib import Path
-from typing import Any
 
 import pytest
 from prefect.flows import EntrypointType
-from prefect.settings import PREFECT_API_URL, PREFECT_HOME, temporary_settings
 
 from pipelines.approvals import approval
 from pipelines.flows.evaluate_only import evaluate_only
@@ -27,7 +22,16 @@ from pipelines.flows.stage import stage
 from pipelines.lease import holding
 from pipelines.runs import STAGES, Run
 from serving_export.control import DOCUMENT
-from tests.pipelines.flows.support import AS_OF, POOL, WARNS, Shop, shop
+from tests.pipelines.flows.support import (
+    AS_OF,
+    POOL,
+    WARNS,
+    Shop,
+    ended,
+    flow_run_of,
+    shop_of_this_process,
+)
+from tests.pipelines.flows.support import worker as at_work
 from tests.support import wait_until
 
 pytestmark = pytest.mark.slow
@@ -35,25 +39,8 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def here(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
-    """A shop whose environment is this process's."""
-    with shop(tmp_path_factory.mktemp("shop")) as made, pytest.MonkeyPatch.context() as patch:
-        for name in os.environ:
-            if name.startswith(("AZURE_", "COSMOS_", "HYPERREC_", "PREFECT_")):
-                patch.delenv(name)
-        for name, value in made.place.settings.items():
-            patch.setenv(name, value)
-        home = Path(made.place.settings["PREFECT_HOME"])
-        with temporary_settings({PREFECT_API_URL: made.api, PREFECT_HOME: home}):
-            yield made
-
-
-def ended(flow: Any, form: Any) -> Any:
-    """The state in which a flow ends that runs here."""
-    return flow(form, return_state=True)
-
-
-def flow_run_of(state: Any) -> str:
-    return str(state.state_details.flow_run_id)
+    with shop_of_this_process(tmp_path_factory.mktemp("shop")) as made:
+        yield made
 
 
 @pytest.fixture(scope="module")
@@ -177,17 +164,8 @@ def worker(here: Shop) -> Iterator[None]:
             entrypoint_type=EntrypointType.MODULE_PATH,
             concurrency_limit=1 if flow is daily_retrain else None,
         ).apply(work_pool_name=POOL)
-    quick = here.place.with_settings(
-        PREFECT_API_URL=here.api,
-        PREFECT_WORKER_QUERY_SECONDS="1",
-        PYTHONPATH=str(Path(__file__).parents[3]),
-    )
-    prefect = Path(sys.executable).with_name("prefect")
-    words = ("worker", "start", "--pool", POOL, "--type", "process")
-    with quick.started(*words, program=prefect) as child:
+    with at_work(here):
         yield
-        child.process.terminate()
-        child.done(30)
 
 
 def test_the_api_refuses_what_the_form_does_not_allow(here: Shop, worker: None) -> None:

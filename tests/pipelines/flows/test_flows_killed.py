@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
-import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -17,12 +15,12 @@ from pipelines.flows.retrain import daily_retrain
 from pipelines.lease import holding
 from pipelines.runs import STAGES, Run
 from serving_export.control import DOCUMENT
-from tests.pipelines.flows.support import AS_OF, POOL, Shop, shop
+from tests.pipelines.flows.support import AS_OF, POOL, Shop, shop, worker
 from tests.support import wait_until
 
-pytestmark = pytest.mark.heavy
+pytestmark = [pytest.mark.heavy, pytest.mark.timeout(600)]
 
-LONG = "train.epochs=600"
+LONG = "train.epochs=200"
 
 
 @pytest.fixture(scope="module")
@@ -34,22 +32,6 @@ def here(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
                 "hyperrec", entrypoint_type=EntrypointType.MODULE_PATH
             ).apply(work_pool_name=POOL)
         yield made
-
-
-@contextmanager
-def worker(here: Shop) -> Iterator[int]:
-    """A process worker; its pid."""
-    place = here.place.with_settings(
-        PREFECT_API_URL=here.api,
-        PREFECT_WORKER_QUERY_SECONDS="1",
-        PYTHONPATH=str(Path(__file__).parents[3]),
-    )
-    words = ("worker", "start", "--pool", POOL, "--type", "process")
-    with place.started(*words, program=Path(sys.executable).with_name("prefect")) as child:
-        yield child.process.pid
-        if child.running():
-            child.process.terminate()
-            child.done(60)
 
 
 def flow_processes(flow_run_id: str) -> list[int]:
