@@ -40,7 +40,9 @@ def place_of(stores: Path, home: Path, *, patience: float) -> Place:
 
 def wait_for_the_middle(child: Child, stage: str, run_id: str, runs: str, place: Place) -> None:
     reached = in_the_middle(stage, run_id, place.storage(runs), place)
-    wait_until(lambda: reached() or not child.running(), "the stage does not begin")
+    wait_until(
+        lambda: reached() or not child.running(), f"the stage {stage} does not begin", seconds=240
+    )
     assert child.running(), f"the stage ended too early: {child.done().err}"
 
 
