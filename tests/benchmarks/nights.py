@@ -32,7 +32,7 @@ from pipelines.runs import STAGES, Run
 from pipelines.storage import Storage
 from tests import data
 from tests.benchmarks.nights_data import WINDOW_DAYS, Shop, misjoined
-from tests.benchmarks.nights_report import Night, Stage, draw, outcomes, publish, times
+from tests.benchmarks.nights_report import Night, Report, Stage, draw, outcomes, publish, times
 from tests.receiver import Receiver, receiving
 from tests.support import Place, wait_until
 
@@ -47,6 +47,7 @@ _SETTINGS = (
 )
 _AHEAD = timedelta(seconds=20)
 _PATIENCE_SECONDS = 1800
+_BUILD = Path("build")
 _ENDED = ("COMPLETED", "FAILED", "CRASHED", "CANCELLED", "PAUSED")
 
 
@@ -63,27 +64,35 @@ def main() -> None:
         help=f"of the {WINDOW_DAYS} days in the delivery before night {POISONED}",
     )
     parser.add_argument("--publish", action="store_true", help="write pipelines/flows/README.md")
+    parser.add_argument(
+        "--report", action="store_true", help="measure nothing, show build/nights.json again"
+    )
     words = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     logging.getLogger("httpx").setLevel(logging.WARNING)
     logging.getLogger("azure").setLevel(logging.WARNING)
+    _BUILD.mkdir(exist_ok=True)
+    if not words.report:
+        _measured(words).keep(_BUILD / "nights.json")
+    report = Report.kept(_BUILD / "nights.json")
+    draw(report.nights, _BUILD / "nights.png")
+    for text in (*report.facts, outcomes(report.nights), times(report.nights)):
+        print(text, end="\n\n")
+    print(_BUILD / "nights.png")
+    if words.publish:
+        publish(report)
+
+
+def _measured(words: argparse.Namespace) -> Report:
     busy = f"load before: {os.getloadavg()[0]:.1f} processes"
     with tempfile.TemporaryDirectory(prefix="nights-") as folder, receiving() as receiver:
         path = data.real_lines() if words.whole else data.online_retail(Path(folder) / "lines")
         if path is None:
-            parser.error("the whole lines are not here: set HYPERREC_ONLINE_RETAIL")
+            raise SystemExit("The whole lines are not here: set HYPERREC_ONLINE_RETAIL.")
         shop = Shop.of(path, words.nights)
         nights, read = simulate(Path(folder), shop, receiver, words.poisoned_days)
         facts = [*_facts(shop, read, words.whole, words.poisoned_days), busy]
-        facts += _told(nights, receiver)
-    picture = Path("build") / "nights.png"
-    picture.parent.mkdir(exist_ok=True)
-    draw(nights, picture)
-    for text in (*facts, outcomes(nights), times(nights)):
-        print(text, end="\n\n")
-    print(picture)
-    if words.publish:
-        publish(nights, facts)
+        return Report(nights, [*facts, *_told(nights, receiver)])
 
 
 def simulate(

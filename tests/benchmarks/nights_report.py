@@ -10,6 +10,7 @@ from statistics import mean
 
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from pydantic import TypeAdapter
 
 from pipelines.gates import METRICS
 
@@ -98,6 +99,23 @@ class Night:
         return self.whole - self.in_stages
 
 
+@dataclass(frozen=True)
+class Report:
+    """Some nights, and what is to be known of how they were done."""
+
+    nights: Sequence[Night]
+    facts: Sequence[str]
+
+    def keep(self, path: Path) -> None:
+        """Write it as JSON."""
+        path.write_bytes(TypeAdapter(Report).dump_json(self, indent=1))
+
+    @classmethod
+    def kept(cls, path: Path) -> Report:
+        """What `keep` wrote."""
+        return TypeAdapter(cls).validate_json(path.read_bytes())
+
+
 def outcomes(nights: Sequence[Night]) -> str:
     """What each night made, as a table in markdown."""
     rows = []
@@ -183,17 +201,17 @@ def draw(nights: Sequence[Night], path: Path) -> None:
     figure.savefig(path, dpi=110)
 
 
-def publish(nights: Sequence[Night], facts: Sequence[str], page: Path = PAGE) -> None:
+def publish(report: Report, page: Path = PAGE) -> None:
     """Put tables and picture on the page, in place of those there."""
     text = page.read_text()
     head, begin, rest = text.partition(BEGIN)
     _, end, tail = rest.partition(END)
     if not begin or not end:
         raise ValueError(f"{page} lacks {BEGIN} or {END}: put both lines where the tables go.")
-    draw(nights, page.parent / PICTURE)
-    told = "\n".join(f"- {fact}" for fact in facts)
+    draw(report.nights, page.parent / PICTURE)
+    told = "\n".join(f"- {fact}" for fact in report.facts)
     body = (
-        f"{told}\n\n![Metrics over the nights]({PICTURE})\n\n{outcomes(nights)}\n\n"
-        f"Seconds:\n\n{times(nights)}\n"
+        f"{told}\n\n![Metrics over the nights]({PICTURE})\n\n{outcomes(report.nights)}\n\n"
+        f"Seconds:\n\n{times(report.nights)}\n"
     )
     page.write_text(f"{head}{begin}\n{body}{end}{tail}")

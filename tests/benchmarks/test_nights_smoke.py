@@ -12,7 +12,7 @@ from matplotlib.image import imread
 
 from tests import data
 from tests.benchmarks.nights_data import Shop, misjoined
-from tests.benchmarks.nights_report import BEGIN, END, Night, Stage, publish
+from tests.benchmarks.nights_report import BEGIN, END, Night, Report, Stage, publish
 
 
 @pytest.fixture(scope="module")
@@ -83,9 +83,10 @@ def _night(number: int, *, published: bool) -> Night:
 def test_a_page_gets_tables_and_a_picture_and_keeps_the_rest(tmp_path: Path) -> None:
     page = tmp_path / "README.md"
     page.write_text(f"before\n{BEGIN}\nold figures\n{END}\nafter\n")
-    nights = [_night(1, published=True), _night(2, published=False)]
-    for _ in range(2):
-        publish(nights, ["data: none"], page)
+    report = Report([_night(1, published=True), _night(2, published=False)], ["data: none"])
+    report.keep(tmp_path / "nights.json")
+    for each in (report, Report.kept(tmp_path / "nights.json")):
+        publish(each, page)
     text = page.read_text()
     assert text.startswith(f"before\n{BEGIN}\n")
     assert text.endswith(f"{END}\nafter\n")
@@ -101,5 +102,5 @@ def test_a_page_without_marks_is_left_alone(tmp_path: Path) -> None:
     page = tmp_path / "README.md"
     page.write_text("no marks")
     with pytest.raises(ValueError, match="lacks"):
-        publish([_night(1, published=True)], [], page)
+        publish(Report([_night(1, published=True)], []), page)
     assert page.read_text() == "no marks"
