@@ -143,15 +143,17 @@ def times(nights: Sequence[Night]) -> str:
     rows = [[f"{night.number}", *_seconds(night)] for night in nights]
     mean_of = [f"{mean(column):.1f}" for column in zip(*map(_numbers, nights), strict=True)]
     heads = [
-        "night", "scheduled to process", "scheduled to first stage", "stages",
-        "scheduled to end", "overhead",
+        "night", "scheduled to process", "scheduled to first stage", "between and after stages",
+        "overhead", "stages", "scheduled to end",
     ]  # fmt: skip
     return _table(heads, [*rows, ["mean", *mean_of]])
 
 
 def _numbers(night: Night) -> list[float]:
+    between = night.overhead - night.to_first_stage
     return [
-        night.to_process, night.to_first_stage, night.in_stages, night.whole, night.overhead,
+        night.to_process, night.to_first_stage, between, night.overhead, night.in_stages,
+        night.whole,
     ]  # fmt: skip
 
 

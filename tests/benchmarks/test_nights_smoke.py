@@ -93,8 +93,8 @@ def test_a_page_gets_tables_and_a_picture_and_keeps_the_rest(tmp_path: Path) -> 
     assert "old figures" not in text
     assert "| **refused** |" in text
     assert "0.5000 (0.4000-0.6000)" in text
-    # Process, first stage, stages, whole, overhead.
-    assert text.count("| 5.0 | 8.0 | 80.0 | 100.0 | 20.0 |") == 3
+    # To the process, to the first stage, between stages, overhead, stages, whole.
+    assert text.count("| 5.0 | 8.0 | 12.0 | 20.0 | 80.0 | 100.0 |") == 3
     assert imread(tmp_path / "nights.png").std() > 0
 
 
