@@ -97,7 +97,7 @@ def _measured(words: argparse.Namespace) -> Report:
 
 def simulate(
     home: Path, shop: Shop, receiver: Receiver, poisoned_days: int
-) -> tuple[list[Night], dict[int, int]]:
+) -> tuple[list[Night], dict[int, set[str]]]:
     """Do the nights.
 
     Args:
@@ -107,8 +107,8 @@ def simulate(
         poisoned_days: how many days of the spoilt delivery are spoilt.
 
     Returns:
-        The nights, and by night how often the poisoned night's day had been read and judged until
-        its end.
+        The nights, and by night the days whose files it read and judged; it took the others as
+        earlier nights had kept them.
     """
     place = Place.make(home).with_settings(HYPERREC_ALERT_WEBHOOK=receiver.url)
     try:
@@ -116,7 +116,8 @@ def simulate(
         _deliver(place, shop.before(1))
         place.hyperrec("deploy", *_SETTINGS)
         office = Office.at(place, receiver)
-        nights, read = [], {}
+        nights: list[Night] = []
+        read: dict[int, set[str]] = {}
         day = shop.as_of(POISONED)
         for number in range(1, shop.nights + 1):
             lines = shop.delivery(number)
@@ -126,9 +127,10 @@ def simulate(
                 _deliver(place, shop.delivery(POISONED))
             if number > 1:
                 _deliver(place, lines)
+            before = office.kept_days()
             nights.append(office.night(number, shop.as_of(number)))
-            read[number] = office.times_read(day)
-            log.info("%s, the day %s read %d times", nights[-1], day, read[number])
+            read[number] = {name.split("/")[2] for name in office.kept_days() - before}
+            log.info("%s, which read %d days", nights[-1], len(read[number]))
         return nights, read
     finally:
         place.hyperrec("down")
@@ -228,11 +230,10 @@ class Office:
             alert=alert,
         )
 
-    def times_read(self, day: date) -> int:
-        """How often a day's files were read and judged: once for each content they have had."""
-        kept = f"/{day}/"
-        names = [blob.name for blob in self.runs.list("compacted/")]
-        return sum(kept in name and name.endswith("/manifest.json") for name in names)
+    def kept_days(self) -> set[str]:
+        """Days as they are kept for later nights, by the content that they were read with."""
+        names = {blob.name for blob in self.runs.list("compacted/")}
+        return {name for name in names if name.endswith("/manifest.json")}
 
     def _end(self, flow_run: str, *passing: str) -> dict[str, Any]:
         found: dict[str, Any] = {}
@@ -251,7 +252,7 @@ class Office:
         return answer.json()
 
 
-def _facts(shop: Shop, read: dict[int, int], whole: bool, poisoned_days: int) -> list[str]:
+def _facts(shop: Shop, read: dict[int, set[str]], whole: bool, poisoned_days: int) -> list[str]:
     kind = "all of the Online Retail lines" if whole else data.kind().partition(" in ")[0]
     day = shop.as_of(POISONED)
     facts = [
@@ -264,8 +265,9 @@ def _facts(shop: Shop, read: dict[int, int], whole: bool, poisoned_days: int) ->
             f"night {POISONED}: the newest {poisoned_days} of the {WINDOW_DAYS} days of its "
             "delivery have their items on other lines"
         )
-        last = read.get(POISONED + 1, read[POISONED])
-        facts.append(f"the day {day} was read {read[POISONED]} and then {last} times")
+    counts = ", ".join(f"{len(read[number])}" for number in sorted(read))
+    again = ", ".join(f"{number}" for number in sorted(read) if day.isoformat() in read[number])
+    facts.append(f"days whose files each night read: {counts}; {day} was read by night {again}")
     return facts
 
 
