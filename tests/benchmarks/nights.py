@@ -266,8 +266,9 @@ def _facts(shop: Shop, read: dict[int, set[str]], whole: bool, poisoned_days: in
             "delivery have their items on other lines"
         )
     counts = ", ".join(f"{len(read[number])}" for number in sorted(read))
-    again = ", ".join(f"{number}" for number in sorted(read) if day.isoformat() in read[number])
-    facts.append(f"days whose files each night read: {counts}; {day} was read by night {again}")
+    facts.append(f"days whose files each night read: {counts}; the others were kept from before")
+    if again := [f"{number}" for number in sorted(read) if day.isoformat() in read[number]]:
+        facts.append(f"the day {day} was read by night {' and '.join(again)}")
     return facts
 
 
