@@ -273,8 +273,12 @@ def _facts(shop: Shop, read: dict[int, set[str]], whole: bool, poisoned_days: in
 
 
 def _told(nights: Sequence[Night], receiver: Receiver) -> list[str]:
-    told = [f"night {night.number} ended: {night.said}" for night in nights if night.said]
-    told += [f"alert of night {night.number}: {night.alert}" for night in nights if night.alert]
+    told = []
+    for night in nights:
+        if night.alert:
+            told.append(f"alert of night {night.number}: {night.alert}")
+        elif night.said:
+            told.append(f"night {night.number} ended: {night.said}")
     kinds = sorted({each["alert"] for each in receiver.told})
     return [*told, f"alerts by name: {', '.join(kinds) or 'none'}"]
 

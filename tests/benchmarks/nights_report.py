@@ -177,10 +177,11 @@ def draw(nights: Sequence[Night], path: Path) -> None:
     at = [night.number for night in nights]
     for number, (metric, title) in enumerate(METRICS.items(), start=1):
         axes = figure.add_subplot(1, len(METRICS), number)
-        for scorer, (label, colour, style) in _SCORERS.items():
+        for place, (scorer, (label, colour, style)) in enumerate(_SCORERS.items()):
             seen = [(n.number, n.metrics[scorer][metric]) for n in nights if scorer in n.metrics]
             axes.errorbar(
-                [where for where, _ in seen],
+                # Beside each other, so that no interval hides another.
+                [where + 0.08 * (place - 1) for where, _ in seen],
                 [found[0] for _, found in seen],
                 yerr=[
                     [found[0] - found[1] for _, found in seen],
