@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
-import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib import import_module
 from importlib.util import find_spec
 from inspect import signature
@@ -32,6 +29,7 @@ from pipelines.flows import alerts
 from pipelines.flows.api import call, prefect_client
 from pipelines.flows.apply import Change, Channel, apply
 from pipelines.flows.deployments import FLOWS, FlowDeployment, Target
+from tests.receiver import Receiver, receiving
 from tests.support import Place, prefect_server, wait_until
 
 pytestmark = pytest.mark.slow
@@ -74,45 +72,6 @@ def client(api: str) -> Iterator[SyncPrefectClient]:
         prefect_client() as client,
     ):
         yield client
-
-
-@dataclass
-class Receiver:
-    """A webhook that keeps what it is told."""
-
-    url: str
-    told: list[dict[str, Any]]
-
-    def about(self, alert: str) -> list[dict[str, Any]]:
-        return [each for each in self.told if each["alert"] == alert]
-
-    def wait(self, alert: str) -> dict[str, Any]:
-        wait_until(lambda: self.about(alert), f"no alert {alert}: {self.told}", seconds=60)
-        return self.about(alert)[0]
-
-
-@contextmanager
-def receiving() -> Iterator[Receiver]:
-    told: list[dict[str, Any]] = []
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            told.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
-            self.send_response(200)
-            self.end_headers()
-
-        def log_message(self, format: str, *args: Any) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    try:
-        yield Receiver(f"http://127.0.0.1:{server.server_port}/secret-part", told)
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
 
 
 @pytest.fixture(scope="module")
