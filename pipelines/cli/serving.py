@@ -186,9 +186,18 @@ def _print_history(events: list[Event]) -> None:
             f"{event.at:%Y-%m-%d %H:%M:%S}",
             event.action,
             *(escape(word or "-") for word in (event.version, event.replaced, event.who)),
-            escape("; ".join(filter(None, (event.why, *event.gates))) or "-"),
+            escape(_reasons(event)),
         )
     console.print(table)
+
+
+def _reasons(event: Event) -> str:
+    """Why it was done, and what gates held against it."""
+    # What did not pass begins with its outcome; of a dozen gates that did, the number says enough.
+    held = [gate for gate in event.gates if gate.startswith(("warn: ", "refuse: "))]
+    every = len(event.gates)
+    passed = f"{every - len(held)} of {every} gates passed" if every else None
+    return "; ".join(filter(None, (event.why, *held, passed))) or "-"
 
 
 def _print_control(control: Control) -> None:

@@ -110,6 +110,7 @@ def compared(
         size = active.items
         try:
             earlier = Run.open(run.storage, active.run_id)
+            _require_unlearned(earlier, profile)
             found = _judged(earlier, attempt, profile, test, vocabulary)
             before = quarantined_share(earlier)
         except (UsageError, CorruptOutputError, NotFoundError, artefact.ArtefactError) as error:
@@ -141,6 +142,23 @@ def _incomparable(active: Published, run: Run, limits: GateConfig) -> str | None
             "so it is not compared"
         )
     return None
+
+
+def _require_unlearned(earlier: Run, profile: Profile) -> None:
+    """Raise `UsageError` where another run may have trained on labels that this one is tested on.
+
+    The seed decides between events of the same second, and so which purchase is a user's last.
+    """
+    theirs = parse_profile(earlier.record.configuration, source=f"run {earlier.run_id}")
+    for name, own, other in (
+        ("seed", profile.seed, theirs.seed),
+        ("preprocess.split", profile.preprocess.split, theirs.preprocess.split),
+        ("preprocess.test_days", profile.preprocess.test_days, theirs.preprocess.test_days),
+    ):
+        if own != other:
+            raise UsageError(
+                f"its {name} is {other} and not {own}, so it may have learned these labels"
+            )
 
 
 def quarantined_share(run: Run) -> float | None:

@@ -87,13 +87,10 @@ class Operator:
 
     def submit(self) -> None:
         """Send the form and go to the page of its run."""
-        done = self.page.get_by_role("button", name="View run")
-        # The page checks what was typed a moment later, and until then takes a field for empty.
+        # The page takes up what was typed a moment later, and until then a field for empty.
         self.page.wait_for_timeout(2000)
         self.page.get_by_role("button", name="Submit").click()
-        self.page.wait_for_timeout(3000)
-        self.look("submitted")
-        done.click()
+        self.page.get_by_role("button", name="View run").click()
         self.page.wait_for_url("**/runs/flow-run/**")
 
     def expect_state(self, state: str) -> None:
@@ -117,7 +114,8 @@ def last(place: Place, tmp_path_factory: pytest.TempPathFactory) -> date:
     place.hyperrec("up", "--no-gpu")
     place.hyperrec("import", str(lines), "--mapping", "online-retail", "--to", "az://raw")
     night = ["--input", "az://raw", "--profile", "online-retail", "--set", "train.epochs=4"]
-    place.hyperrec("run", *night, "--as-of", str(last - timedelta(days=1)))
+    with place.started("run", *night, "--as-of", str(last - timedelta(days=1))) as run:
+        assert run.done(NIGHT / 1000).code == 0
     place.hyperrec("deploy", *night)
     return last
 

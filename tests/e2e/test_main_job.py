@@ -101,9 +101,11 @@ def run(place: Place, first: Published) -> Run:
 
 @pytest.fixture(scope="module")
 def second(place: Place, first: Published) -> Published:
-    """A run with another seed, of which a Prefect server is told."""
+    """A run with another epoch, of which a Prefect server is told."""
     with prefect_server(place) as api:
-        done = place.with_settings(PREFECT_API_URL=api).hyperrec("run", *JOB, "--set", "seed=2")
+        done = place.with_settings(PREFECT_API_URL=api).hyperrec(
+            "run", *JOB, "--set", "train.epochs=6"
+        )
         assert [(each["name"], each["state_type"]) for each in flow_runs(api)] == [
             (f"{AS_OF} retrain", "COMPLETED")
         ]

@@ -9,7 +9,7 @@ import torch
 from hyperrec_core import models
 from hyperrec_core.evaluate import evaluate, model_scorer
 from hyperrec_core.histories import Batch, Histories
-from hyperrec_core.models import Model, ModelConfig
+from hyperrec_core.models import Model, PointsConfig
 from hyperrec_core.translated import rows_of, translated_scorer
 from tests.hyperrec_core.test_histories import table
 
@@ -19,7 +19,7 @@ IDS = [f"i{item}" for item in range(ITEMS)]
 
 @pytest.fixture
 def model() -> Model:
-    config = ModelConfig(
+    config = PointsConfig(
         dimensions=3,
         lags=LAGS,
         aggregator="exponential",

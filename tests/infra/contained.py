@@ -27,13 +27,7 @@ mount --bind "$PROJECT" /mnt/project
 mount --bind "$STATE" /mnt/state
 mount --bind "$PASSWD" /etc/passwd
 # The interpreter may lie in a home that the image's user may not enter.
-case "$PYTHON" in
-    /root/*)
-        mount -t tmpfs -o mode=0755 tmpfs /root
-        mkdir -p "$PYTHON"
-        mount --rbind /mnt/python "$PYTHON"
-        ;;
-esac
+case "$PYTHON:$VENV" in */root/*) mount -t tmpfs -o mode=0755 tmpfs /root ;; esac
 mount -t tmpfs -o mode=0755 tmpfs /opt
 mkdir /opt/venv /opt/project
 mount --bind /mnt/venv /opt/venv
@@ -44,6 +38,13 @@ mount -t tmpfs -o mode=0755 tmpfs /var/lib
 mkdir /var/lib/hyperrec
 mount --bind /mnt/state /var/lib/hyperrec
 mount -t tmpfs -o mode=1777 tmpfs /tmp
+# Scripts of the environment name its interpreter by where it was made.
+for place in python "$PYTHON" venv "$VENV"; do
+    case "$place" in
+        /*) [ -e "$place" ] || { mkdir -p "$place"; mount --rbind "/mnt/$from" "$place"; } ;;
+        *) from=$place ;;
+    esac
+done
 mount -o remount,bind,ro /opt
 mount -o remount,bind,ro /var/lib
 mount -o remount,bind,ro /

@@ -151,7 +151,7 @@ def test_who_forces_and_promotes_and_rolls_back_is_in_the_history(
     # Published once, it is not published again by the way.
     again = ended(promote, asked)
     assert again.is_failed()
-    assert "the flow rollback makes it active again" in again.message
+    assert "or the flow of that name, makes it active again" in again.message
 
 
 @pytest.fixture(scope="module")

@@ -145,7 +145,7 @@ with told():
         wait_until(lambda: mark.exists() or parent.poll() is not None, "it does not start")
         child = int(mark.read_text())
         parent.send_signal(number)
-        parent.wait(30)
+        parent.wait(120)
         wait_until(lambda: not Path(f"/proc/{child}/cmdline").exists(), "it runs on", seconds=20)
     finally:
         parent.kill()
