@@ -196,7 +196,7 @@ def test_a_night_by_its_form_its_artefacts_and_a_rollback(
 
 def test_a_form_that_contradicts_itself_is_refused(operator: Operator) -> None:
     operator.form("export-only")
-    operator.field("Run").fill("not a run")
+    operator.page.get_by_role("textbox", name="Run", exact=True).fill("not a run")
     operator.page.get_by_role("button", name="Submit").click()
     operator.page.wait_for_timeout(2000)
     operator.look("7-refused")

@@ -90,9 +90,8 @@ def verdict_rows(judged: Mapping[str, Any]) -> list[dict[str, str]]:
     verdicts = sorted(judged["verdicts"], key=lambda each: gravity.index(outcome_of(each)))
     return [
         {
-            "": _MARKS[outcome_of(verdict)],
             "gate": verdict["gate"],
-            "outcome": outcome_of(verdict),
+            "outcome": f"{_MARKS[outcome_of(verdict)]} {outcome_of(verdict)}",
             "reason": verdict["reason"],
         }
         for verdict in verdicts
