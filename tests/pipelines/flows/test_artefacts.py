@@ -87,7 +87,7 @@ def test_the_gravest_verdict_comes_first() -> None:
     rows = markdown.verdict_rows(JUDGED)
     assert [row["outcome"] for row in rows] == ["✗ refuse", "⚠ warn", "✓ pass"]
     assert all(name for row in rows for name in row), "the page fails at a column without a name"
-    assert markdown.headline(JUDGED) == ["0.6500", "0.3700", "refuse"]
+    assert markdown.headline(JUDGED) == ["0.6500", "0.3700", "✗ refuse"]
     assert "half is gone" in markdown.question("2024-03-31-0123456789", JUDGED)
 
 
