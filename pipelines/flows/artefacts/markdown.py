@@ -215,12 +215,12 @@ def failure(sentence: str) -> str:
 
 def question(run_id: str, judged: Mapping[str, Any]) -> str:
     """What a person who is to approve must know."""
-    rows = [(row[""], row["gate"], row["reason"]) for row in verdict_rows(judged)]
+    rows = [(row["outcome"], row["gate"], row["reason"]) for row in verdict_rows(judged)]
     return "\n\n".join(
         [
             f"Run `{run_id}` waits for approval: a gate warns, and nothing is published until "
             "somebody has looked.",
-            table(["", "gate", "finding"], rows),
+            table(["outcome", "gate", "finding"], rows),
             "Approve to publish it; decline, and the active version stays.",
         ]
     )
