@@ -14,21 +14,20 @@ from datetime import UTC, datetime
 
 _TEXT = "%(asctime)s %(message)s"
 
-# What this process is at work on. Not a context variable, which its threads would not see: a
-# process does one stage at a time.
-_about: dict[str, str] = {}
+# What this process is at work on, the latest last. Not a context variable, which its threads would
+# not see; a list, since stages begun side by side need not end in the opposite order.
+_about: list[dict[str, str]] = []
 
 
 @contextmanager
 def about(run_id: str, stage: str) -> Iterator[None]:
     """Say in every line of JSON meanwhile that it is about a stage of a run."""
-    before = dict(_about)
-    _about.update(run_id=run_id, stage=stage)
+    entry = {"run_id": run_id, "stage": stage}
+    _about.append(entry)
     try:
         yield
     finally:
-        _about.clear()
-        _about.update(before)
+        _about[:] = [other for other in _about if other is not entry]
 
 
 def are_json() -> bool:
@@ -50,7 +49,7 @@ class JsonLines(logging.Formatter):
             "level": record.levelname.lower(),
             "logger": record.name,
             "message": record.getMessage(),
-            **_about,
+            **(_about[-1] if _about else {}),
         }
         if record.exc_info:
             line["error"] = self.formatException(record.exc_info)

@@ -286,6 +286,16 @@ def test_lines_of_json_say_which_run_and_stage_they_are_about(run: Run) -> None:
     assert "run_id" not in lines(made("after it"))
 
 
+def test_stages_side_by_side_may_end_in_any_order() -> None:
+    first, second = logs.about("first", "train"), logs.about("second", "train")
+    first.__enter__()
+    second.__enter__()
+    first.__exit__(None, None, None)
+    assert lines(made("in the second"))["run_id"] == "second"
+    second.__exit__(None, None, None)
+    assert "run_id" not in lines(made("after both"))
+
+
 def test_the_command_writes_lines_of_json_alone(tmp_path: Path) -> None:
     place = Place.make(tmp_path).with_settings(HYPERREC_LOG="json")
     done = place.hyperrec("train", "no-run", "--runs", str(tmp_path), code=2)
