@@ -48,7 +48,7 @@ demo: setup ## the main job on this machine: HYPERREC_DATA=file-or-folder, or a 
 	@$(BIN)/hyperrec demo
 
 test: setup tests/contract/witness/node_modules/.installed ## the whole test suite
-	@$(BIN)/pytest --numprocesses 2 --dist loadfile
+	@$(BIN)/pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 BENCH ?= full
 bench: setup ## measure training and scoring: BENCH=full, or quick for minutes

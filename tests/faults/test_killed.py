@@ -56,7 +56,13 @@ def in_the_middle(stage: str, run_id: str, runs: Storage, place: Place) -> Calla
 
 @pytest.mark.parametrize(
     ("stage", "begin_after"),
-    [("preprocess", 0), ("train", 1), ("evaluate", 1), ("export", 3)],
+    [
+        # Of Spark's, tests/faults/test_spark_killed.py kills one in the middle each time.
+        pytest.param("preprocess", 0, marks=pytest.mark.heavy),
+        ("train", 1),
+        pytest.param("evaluate", 1, marks=pytest.mark.heavy),
+        ("export", 3),
+    ],
 )
 def test_the_same_command_completes_a_killed_run(
     stage: str, begin_after: int, undisturbed: Undisturbed, tmp_path: Path

@@ -122,6 +122,7 @@ def test_a_cluster_of_two_workers_gives_equal_bytes(
     wait_until(lambda: not place.processes(), "processes of the command are left")
 
 
+@pytest.mark.heavy
 def test_spark_connect_gives_equal_bytes(here: Manifest, raw: str, tmp_path: Path) -> None:
     port = free_port()
     server = (
