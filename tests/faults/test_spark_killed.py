@@ -176,6 +176,6 @@ def test_in_a_submitted_child(spark: object, shop: Shop, tmp_path: Path) -> None
         shop.let_through(child)
         done = child.done()
     assert done.code == 0, done.err
-    assert "Wrote the test histories" in done.err, "the child's log is the command's"
+    assert "Wrote the histories" in done.err, "the child's log is the command's"
     manifest = Run.open(shop.runs, run_id_of(done)).require("preprocess")
     assert outputs(manifest) == outputs(undisturbed(tmp_path))
