@@ -190,14 +190,14 @@ def fit(
         except ValueError as error:
             raise TrainingError(str(error)) from error
         if start is not None:
-            model.load_state(start)
+            _go_on_from(model, start)
         progress, begun = Progress(), Part()
         kept: dict[str, Tensor] = {}
         if resume is not None:
             earlier, tensors = resume
             progress = Progress(list(earlier.epochs), earlier.best_epoch)
             begun = earlier.part or begun
-            model.load_state({k: v for k, v in tensors.items() if not k.startswith(KEPT)})
+            _go_on_from(model, tensors)
             kept = {k.removeprefix(KEPT): v for k, v in tensors.items() if k.startswith(KEPT)}
 
         def checkpoint(part: Part | None = None) -> Checkpoint:
@@ -226,7 +226,7 @@ def fit(
                 progress.best_epoch, kept = number, _copy(model.state())
             if after_epoch is not None:
                 after_epoch(*checkpoint())
-        model.load_state(kept)
+        _go_on_from(model, kept)
         return model, progress
 
 
@@ -308,6 +308,11 @@ def _is_best(progress: Progress, epoch: Epoch) -> bool:
         return True
     earlier = [e.ndcg_at_10 for e in progress.epochs[:-1] if e.ndcg_at_10 is not None]
     return epoch.ndcg_at_10 > max(earlier, default=-1.0)
+
+
+def _go_on_from(model: models.Model, state: dict[str, Tensor]) -> None:
+    for name, tensor in model.state().items():
+        tensor.copy_(state[name])
 
 
 def _copy(state: dict[str, Tensor]) -> dict[str, Tensor]:

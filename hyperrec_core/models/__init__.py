@@ -8,7 +8,7 @@ from typing import get_args
 import torch
 from torch import Tensor
 
-from hyperrec_core.models import autoencoder, cml, hyperml, mf_bpr, points
+from hyperrec_core.models import autoencoder, points, triplets
 from hyperrec_core.models.autoencoder import AutoencoderConfig
 from hyperrec_core.models.cml import CMLConfig
 from hyperrec_core.models.hyperml import HyperMLConfig
@@ -23,9 +23,9 @@ CONFIGS: dict[str, type[ModelConfig]] = {kind().name: kind for kind in get_args(
 
 _MODULES: dict[str, ModuleType] = {
     "points": points,
-    "hyperml": hyperml,
-    "cml": cml,
-    "mf-bpr": mf_bpr,
+    "hyperml": triplets,
+    "cml": triplets,
+    "mf-bpr": triplets,
     "autoencoder": autoencoder,
 }
 

@@ -201,10 +201,6 @@ class Autoencoder:
     def state(self) -> dict[str, Tensor]:
         return self._state
 
-    def load_state(self, state: dict[str, Tensor]) -> None:
-        for name, tensor in self._state.items():
-            tensor.copy_(state[name])
-
     def description(self) -> dict[str, Any]:
         layers = [
             {

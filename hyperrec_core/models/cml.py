@@ -14,9 +14,9 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor
 
-from hyperrec_core.models.triplets import Triplets, TripletsConfig, initial_state
+from hyperrec_core.models.triplets import TripletsConfig
 from hyperrec_core.scores import ScoreName
-from hyperrec_core.spaces import Geometry
+from hyperrec_core.spaces import Geometry, space_of
 
 # Half width of the cube in which points start, |x| being at most 1: that of HyperML's for d = 64.
 _INITIAL = 0.0133
@@ -37,6 +37,9 @@ class CMLConfig(TripletsConfig):
         super().__post_init__()
         if not 0 < self.margin < float("inf"):
             raise ValueError(f"model.margin is {self.margin}; it must be above 0.")
+
+    def metric(self) -> UnitBall:
+        return UnitBall(self)
 
 
 class UnitBall:
@@ -63,27 +66,7 @@ class UnitBall:
         return moved / length.clamp_min(1.0)
 
     def lift(self, points: Tensor) -> Tensor:
-        return torch.cat((torch.ones_like(points[..., :1]), points), dim=-1)
+        return space_of(self.geometry).lift(points)
 
     def settings(self) -> dict[str, Any]:
         return {}
-
-
-def build(
-    config: CMLConfig, *, counts: Tensor, users: int, seed: int, device: torch.device
-) -> Triplets:
-    """An untrained model; see `models.build`."""
-    state = initial_state(
-        UnitBall(config),
-        items=len(counts),
-        users=users,
-        dimensions=config.dimensions,
-        seed=seed,
-        device=device,
-    )
-    return restore(config, state)
-
-
-def restore(config: CMLConfig, state: dict[str, Tensor]) -> Triplets:
-    """The model of a state; see `models.restore`."""
-    return Triplets(config.name, config, UnitBall(config), state)

@@ -29,7 +29,7 @@ import torch
 from torch import Tensor
 
 from hyperrec_core.geometry import poincare
-from hyperrec_core.models.triplets import Triplets, TripletsConfig, initial_state
+from hyperrec_core.models.triplets import TripletsConfig
 from hyperrec_core.scores import ScoreName
 from hyperrec_core.spaces import Geometry
 
@@ -68,6 +68,9 @@ class HyperMLConfig(TripletsConfig):
                 raise ValueError(f"model.{name} is {getattr(self, name)}; it must be above 0.")
         if not 0 <= self.distortion < float("inf"):
             raise ValueError(f"model.distortion is {self.distortion}; it must not be below 0.")
+
+    def metric(self) -> Ball:
+        return Ball(self)
 
 
 class Ball:
@@ -134,23 +137,3 @@ def _bounded(step: Tensor, factor: Tensor) -> Tensor:
     """Steps [r, d], none longer than the longest in units of 1 / factor, [r, 1]."""
     length: Tensor = factor * step.norm(dim=-1, keepdim=True)
     return step / (length / _LONGEST_STEP).clamp_min(1.0)
-
-
-def build(
-    config: HyperMLConfig, *, counts: Tensor, users: int, seed: int, device: torch.device
-) -> Triplets:
-    """An untrained model; see `models.build`."""
-    state = initial_state(
-        Ball(config),
-        items=len(counts),
-        users=users,
-        dimensions=config.dimensions,
-        seed=seed,
-        device=device,
-    )
-    return restore(config, state)
-
-
-def restore(config: HyperMLConfig, state: dict[str, Tensor]) -> Triplets:
-    """The model of a state; see `models.restore`."""
-    return Triplets(config.name, config, Ball(config), state)

@@ -12,9 +12,9 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor
 
-from hyperrec_core.models.triplets import Triplets, TripletsConfig, initial_state
+from hyperrec_core.models.triplets import TripletsConfig
 from hyperrec_core.scores import ScoreName
-from hyperrec_core.spaces import Geometry
+from hyperrec_core.spaces import Geometry, space_of
 
 _DEVIATION = 0.1
 
@@ -36,6 +36,9 @@ class MFBPRConfig(TripletsConfig):
             raise ValueError(
                 f"model.regularisation is {self.regularisation}; it must not be below 0."
             )
+
+    def metric(self) -> Factors:
+        return Factors(self)
 
 
 class Factors:
@@ -60,27 +63,7 @@ class Factors:
         return points - rate * gradient
 
     def lift(self, points: Tensor) -> Tensor:
-        return torch.cat((torch.ones_like(points[..., :1]), points), dim=-1)
+        return space_of(self.geometry).lift(points)
 
     def settings(self) -> dict[str, Any]:
         return {}
-
-
-def build(
-    config: MFBPRConfig, *, counts: Tensor, users: int, seed: int, device: torch.device
-) -> Triplets:
-    """An untrained model; see `models.build`."""
-    state = initial_state(
-        Factors(config),
-        items=len(counts),
-        users=users,
-        dimensions=config.dimensions,
-        seed=seed,
-        device=device,
-    )
-    return restore(config, state)
-
-
-def restore(config: MFBPRConfig, state: dict[str, Tensor]) -> Triplets:
-    """The model of a state; see `models.restore`."""
-    return Triplets(config.name, config, Factors(config), state)

@@ -253,10 +253,6 @@ class Points:
     def state(self) -> dict[str, Tensor]:
         return self._state
 
-    def load_state(self, state: dict[str, Tensor]) -> None:
-        for name, tensor in self._state.items():
-            tensor.copy_(state[name])
-
     def description(self) -> dict[str, Any]:
         config = self.config
         weights = midpoint.lag_weights(self._state["lag_logits"])

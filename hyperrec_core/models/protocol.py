@@ -65,11 +65,10 @@ class Model(Protocol):
         ...
 
     def state(self) -> dict[str, Tensor]:
-        """Every tensor that training needs to go on exactly from here."""
-        ...
+        """Every tensor that training needs to go on exactly from here.
 
-    def load_state(self, state: dict[str, Tensor]) -> None:
-        """Go on from a state of a model of the same configuration and size."""
+        They are the model's own: what is copied into them is what it goes on from.
+        """
         ...
 
     def description(self) -> dict[str, Any]:

@@ -1,8 +1,8 @@
 """Users and items as rows of two tables, learned from triples: a user, an item of theirs, another.
 
-The engine of the models whose users are a table: each brings a `Metric`, which says where points
-live, what a triple costs and how a point moves. Every interaction is a positive of its user, the
-first one too, since nothing is predicted from a history.
+The engine of the models whose users are a table: the settings of each name its `Metric`, which says
+where points live, what a triple costs and how a point moves. Every interaction is a positive of its
+user, the first one too, since nothing is predicted from a history.
 
 Such a model knows the users of its training alone, and a reader is given a history. So it can be
 scored in two ways, by what `users` says:
@@ -53,6 +53,7 @@ class TripletsConfig:
 
     __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
 
+    name: str
     users: Literal["midpoint", "table"] = "midpoint"
     lags: int = 100
     recency: float = 1.0
@@ -67,6 +68,10 @@ class TripletsConfig:
         for name in ("recency", "learning_rate"):
             if not 0 < getattr(self, name) < math.inf:
                 raise ValueError(f"model.{name} is {getattr(self, name)}; it must be above 0.")
+
+    def metric(self) -> Metric:
+        """What tells the model of these settings from the others."""
+        raise NotImplementedError
 
 
 class Metric(Protocol):
@@ -116,14 +121,12 @@ class _Triples(NamedTuple):
 class Triplets:
     """A model of triples, on one device."""
 
-    def __init__(
-        self, name: str, config: TripletsConfig, metric: Metric, state: dict[str, Tensor]
-    ) -> None:
-        """A model from `initial_state`, or from the `state` of another of this configuration."""
+    def __init__(self, config: TripletsConfig, state: dict[str, Tensor]) -> None:
+        """A model from `build`, or from the `state` of another of this configuration."""
         self.lags = config.lags
         self.knows_users = config.users == "table"
-        self._name, self._config, self._metric, self._state = name, config, metric, state
-        self._space = space_of(metric.geometry)
+        self._config, self._metric, self._state = config, config.metric(), state
+        self._space = space_of(self._metric.geometry)
         self._weights = torch.tensor([config.recency**lag for lag in range(config.lags)])
 
     def learn_from(self, train: Histories) -> Histories:
@@ -180,7 +183,7 @@ class Triplets:
         return None
 
     def user_vectors(self, batch: Batch) -> Tensor:
-        if self._config.users == "table":
+        if self.knows_users:
             # A user whom training has not seen has no point; the origin ranks by radius.
             known = (batch.users >= 0).unsqueeze(1)
             points = self._state[_USERS][batch.users.clamp_min(0)]
@@ -195,14 +198,10 @@ class Triplets:
     def state(self) -> dict[str, Tensor]:
         return self._state
 
-    def load_state(self, state: dict[str, Tensor]) -> None:
-        for name, tensor in self._state.items():
-            tensor.copy_(state[name])
-
     def description(self) -> dict[str, Any]:
         aggregator = {"kind": "exponential", "lag_weights": self._weights.tolist()}
         return {
-            "name": self._name,
+            "name": self._config.name,
             "format": 2,
             "package": metadata.version("hyperrec"),
             "geometry": self._metric.geometry,
@@ -215,12 +214,19 @@ class Triplets:
         } | self._metric.settings()
 
 
-def initial_state(
-    metric: Metric, *, items: int, users: int, dimensions: int, seed: int, device: torch.device
-) -> dict[str, Tensor]:
-    """Tensors of an untrained model: a row for every item and every user, float32."""
-    generator = torch.Generator().manual_seed(seed)
-    sizes = {_TARGET: items, _USERS: users}
-    return {
-        name: metric.initial(rows, dimensions, generator).to(device) for name, rows in sizes.items()
+def build(
+    config: TripletsConfig, *, counts: Tensor, users: int, seed: int, device: torch.device
+) -> Triplets:
+    """An untrained model; see `models.build`."""
+    generator, metric = torch.Generator().manual_seed(seed), config.metric()
+    sizes = {_TARGET: len(counts), _USERS: users}
+    state = {
+        name: metric.initial(rows, config.dimensions, generator).to(device)
+        for name, rows in sizes.items()
     }
+    return restore(config, state)
+
+
+def restore(config: TripletsConfig, state: dict[str, Tensor]) -> Triplets:
+    """The model of a state; see `models.restore`."""
+    return Triplets(config, state)
