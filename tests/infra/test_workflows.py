@@ -136,7 +136,9 @@ def test_every_lock_is_looked_after():
 def test_the_changelog_knows_the_version():
     version = re.search(r'^version = "([\d.]+)"$', _read("pyproject.toml"), re.M)
     assert version is not None
-    (heading,) = re.findall(rf"^## {re.escape(version[1])} \((.+)\)$", _read("CHANGELOG.md"), re.M)
+    (heading,) = re.findall(
+        rf"^## {re.escape(version[1])} \((.+)\)$", _read("infra/CHANGELOG.md"), re.M
+    )
     assert re.fullmatch(r"unreleased|20\d\d-\d\d-\d\d", heading)
 
 
