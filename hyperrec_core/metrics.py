@@ -63,3 +63,6 @@ METRICS = {
     for metric in [Metric(kind, cutoff, ranking)]
 }
 """Every metric by its name."""
+
+HEADLINES = ("hr_at_10", "ndcg_at_10", "recall_at_10_full", "ndcg_at_10_full")
+"""Those that a model is told by, of `METRICS`."""

@@ -10,12 +10,9 @@ The split is `leave_last_out`, as for the other models, not the project's by tim
 
 from __future__ import annotations
 
-import hashlib
-import json
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
@@ -26,10 +23,9 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from hyperrec_core.analysis.datasets import Split, find
-from hyperrec_core.analysis.hyperml_cells import split_of
+from hyperrec_core.analysis.datasets import Split, find, split_of
 from hyperrec_core.analysis.kept import Record, hold
-from hyperrec_core.analysis.provenance import hardware, versions
+from hyperrec_core.analysis.provenance import key_of, stamp
 from hyperrec_core.analysis.report import Cell as Shown
 from hyperrec_core.analysis.report import Report, save
 from hyperrec_core.evaluate import evaluate, model_scorer
@@ -65,7 +61,7 @@ class Cell:
     def key(self) -> str:
         """Changes with all that decides the result."""
         decides = [_VERSION, asdict(self), asdict(self.config), _CANDIDATES_SEED]
-        return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()[:16]
+        return key_of(decides, 16)
 
 
 def run(
@@ -129,9 +125,7 @@ def compute(cell: Cell, data: Path) -> Record:
         "key": cell.key,
         "dataset": cell.dataset,
         "settings": asdict(config.model) | {"seed": cell.seed},
-        "date": datetime.now(UTC).date().isoformat(),
-        "hardware": hardware(),
-        "versions": versions(),
+        **stamp(),
     }
     started = time.monotonic()
     try:

@@ -12,7 +12,6 @@ test labels) and, written after it, `seed-<n>.json`.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import math
@@ -20,8 +19,6 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import as_completed
 from dataclasses import asdict, dataclass, replace
-from datetime import UTC, datetime
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -30,12 +27,13 @@ import optuna
 
 from hyperrec_core.analysis import contestants
 from hyperrec_core.analysis.contestants import CONTESTANTS, Effort, OutOfTimeError, Parameters
-from hyperrec_core.analysis.datasets import Split, leave_last_out, load
+from hyperrec_core.analysis.datasets import SPLIT_SEED, Split, split_of
 from hyperrec_core.analysis.peers import PeerError
-from hyperrec_core.analysis.provenance import hardware, versions
+from hyperrec_core.analysis.provenance import key_of, stamp
 from hyperrec_core.analysis.workers import pool as pool_of
 from hyperrec_core.evaluate import evaluate
 from hyperrec_core.fit import TrainingError
+from hyperrec_core.metrics import HEADLINES
 from hyperrec_core.ranks import to_parquet
 
 log = logging.getLogger(__name__)
@@ -45,7 +43,6 @@ REPEATS = frozenset({"online-retail"})
 
 NEGATIVES = 100
 _VERSION = 1  # of the protocol: a change of results that no other part of the key tells
-_SPLIT_SEED = 1
 _CANDIDATES_SEED = 7
 TUNING_LABELS = 5000
 """Validation labels that judge a trial, at most."""
@@ -127,10 +124,9 @@ class Contest:
         decides = [
             contestants.identity(self.model),
             settings,
-            [_VERSION, _SPLIT_SEED, _CANDIDATES_SEED, NEGATIVES, TUNING_LABELS],
+            [_VERSION, SPLIT_SEED, _CANDIDATES_SEED, NEGATIVES, TUNING_LABELS],
         ]
-        key = hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()[:8]
-        return self.cells / self.dataset / f"{self.model}-{key}"
+        return self.cells / self.dataset / f"{self.model}-{key_of(decides, 8)}"
 
     @property
     def seeds(self) -> range:
@@ -186,7 +182,7 @@ def hold(contest: Contest) -> str:
     missing = len(contest.seeds) - len(contest.races())
     words = f"{contest.dataset}, {CONTESTANTS[contest.model].title}"
     if missing:
-        split = _split(contest.dataset, contest.data)
+        split = split_of(contest.dataset, contest.data)
         contest.folder.mkdir(parents=True, exist_ok=True)
         tuning = _tune(contest, split)
         if tuning.best is None:
@@ -282,7 +278,6 @@ def _race(contest: Contest, split: Split, best: Trial, seed: int) -> None:
         seed=_CANDIDATES_SEED,
         exclude_seen=contest.dataset not in REPEATS,
     )
-    names = ("hr_at_10", "ndcg_at_10", "recall_at_10_full", "ndcg_at_10_full")
     record = {
         "dataset": contest.dataset,
         "model": contest.model,
@@ -292,22 +287,14 @@ def _race(contest: Contest, split: Split, best: Trial, seed: int) -> None:
         "fit_seconds": fitted_at - started,
         "evaluate_seconds": time.monotonic() - fitted_at,
         "coverage_at_10": ranks.coverage_at_10,
-        "metrics": {name: ranks.mean(name) for name in names},
-        "date": datetime.now(UTC).date().isoformat(),
-        "hardware": hardware(),
-        "versions": versions(),
+        "metrics": {name: ranks.mean(name) for name in HEADLINES},
+        **stamp(),
     }
     stem = contest.folder / f"seed-{seed}"
     stem.with_suffix(".parquet").write_bytes(
         to_parquet(ranks, user_ids=split.test.user_ids, item_ids=split.item_ids.to_pylist())
     )
     _write(stem.with_suffix(".json"), record)
-
-
-# A worker goes through one set's contests before the next one's.
-@lru_cache(maxsize=1)
-def _split(dataset: str, data: Path) -> Split:
-    return leave_last_out(load(dataset, data), seed=_SPLIT_SEED)
 
 
 def _write(path: Path, value: Any) -> None:

@@ -34,6 +34,7 @@ online-retail 285,710 against 381,943.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -109,6 +110,10 @@ class Interactions:
             f"Interactions({self.name}: {len(self.items)} events, {len(self.user_ids)} users, "
             f"{len(self.item_ids)} items, order {self.order})"
         )
+
+
+SPLIT_SEED = 1
+"""Of the splits of all comparisons, so that their figures may stand beside each other."""
 
 
 @dataclass(frozen=True)
@@ -193,6 +198,13 @@ def load(name: str, folder: Path) -> Interactions:
         item_ids=item_ids,
         categories=_categories(path.with_name("item_categories.parquet"), item_ids),
     )
+
+
+# A worker goes through all that is wanted of one set before the next one.
+@lru_cache(maxsize=1)
+def split_of(dataset: str, data: Path) -> Split:
+    """A data set as every comparison splits it; raises `DatasetError` as `load`."""
+    return leave_last_out(load(dataset, data), seed=SPLIT_SEED)
 
 
 def leave_last_out(interactions: Interactions, *, seed: int) -> Split:

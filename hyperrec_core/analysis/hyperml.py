@@ -23,7 +23,7 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from hyperrec_core.analysis.datasets import find
+from hyperrec_core.analysis.datasets import find, split_of
 from hyperrec_core.analysis.disc import poincare_disc
 from hyperrec_core.analysis.hyperml_cells import (
     EPOCHS,
@@ -35,7 +35,6 @@ from hyperrec_core.analysis.hyperml_cells import (
     best_of,
     compute,
     fit_cell,
-    split_of,
 )
 from hyperrec_core.analysis.kept import Record, hold
 from hyperrec_core.analysis.report import Cell as Shown

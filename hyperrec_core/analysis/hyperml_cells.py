@@ -6,21 +6,17 @@ negatives.
 
 from __future__ import annotations
 
-import hashlib
-import json
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from datetime import UTC, datetime
-from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from hyperrec_core.analysis.datasets import Split, leave_last_out, load
+from hyperrec_core.analysis.datasets import SPLIT_SEED, Split, split_of
 from hyperrec_core.analysis.kept import Record
-from hyperrec_core.analysis.provenance import hardware, versions
+from hyperrec_core.analysis.provenance import key_of, stamp
 from hyperrec_core.evaluate import evaluate, model_scorer
 from hyperrec_core.fit import TrainConfig, TrainingError, fit
 from hyperrec_core.geometry import lorentz
@@ -30,7 +26,7 @@ from hyperrec_core.models.hyperml import HyperMLConfig
 from hyperrec_core.models.mf_bpr import MFBPRConfig
 
 _VERSION = 1  # of the protocol and of code that changes results
-SEED, _SPLIT_SEED, _CANDIDATES_SEED = 1, 1, 7
+SEED, _CANDIDATES_SEED = 1, 7
 _NEGATIVES = 100
 _BATCH = 512
 EXAMPLES, EPOCHS = 20_000_000, 60  # of a cell: as many epochs as these allow, no more than those
@@ -76,9 +72,9 @@ class Cell:
     def key(self) -> str:
         """Changes with all that decides the result."""
         effort = QUICK_EPOCHS if self.quick else [EXAMPLES, EPOCHS]
-        seeds = [SEED, _SPLIT_SEED, _CANDIDATES_SEED]
+        seeds = [SEED, SPLIT_SEED, _CANDIDATES_SEED]
         decides = [_VERSION, self.dataset, asdict(self.config), effort, _BATCH, seeds, _NEGATIVES]
-        return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()[:16]
+        return key_of(decides, 16)
 
 
 def compute(cell: Cell, data: Path) -> Record:
@@ -89,9 +85,7 @@ def compute(cell: Cell, data: Path) -> Record:
         "key": cell.key,
         "dataset": cell.dataset,
         "settings": asdict(cell.config),
-        "date": datetime.now(UTC).date().isoformat(),
-        "hardware": hardware(),
-        "versions": versions(),
+        **stamp(),
     }
     try:
         model, epochs = fit_cell(cell, split)
@@ -155,10 +149,3 @@ def best_of(cells: Sequence[Cell], records: Mapping[str, Record]) -> tuple[Cell,
     """The cell that ranks validation best; one that could not be fitted is last."""
     found = [(cell, records[cell.key]) for cell in cells]
     return max(found, key=lambda one: one[1].get("validation") or 0.0)
-
-
-# A worker goes through one set's cells before the next one's.
-@lru_cache(maxsize=1)
-def split_of(dataset: str, data: Path) -> Split:
-    """A set, split as the paper splits it."""
-    return leave_last_out(load(dataset, data), seed=_SPLIT_SEED)

@@ -2,10 +2,33 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import platform
+from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
+from typing import Any
+
+
+def stamp() -> dict[str, Any]:
+    """What a kept result says of when and where it was measured."""
+    return {
+        "date": datetime.now(UTC).date().isoformat(),
+        "hardware": hardware(),
+        "versions": versions(),
+    }
+
+
+def key_of(decides: Any, length: int) -> str:
+    """A name, of so many hexadecimal digits, that changes with all that decides a result.
+
+    Args:
+        decides: plain values.
+        length: of the name.
+    """
+    return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()[:length]
 
 
 def versions() -> dict[str, str]:

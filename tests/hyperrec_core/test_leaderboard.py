@@ -17,7 +17,14 @@ import pytest
 from hyperrec_core.analysis import contestants, contests, leaderboard, peers, standings
 from hyperrec_core.analysis.contestants import CONTESTANTS, SPACES, STARTS, Effort
 from hyperrec_core.analysis.contests import Budget, Contest, Trial, hold
-from hyperrec_core.analysis.datasets import DatasetError, Split, leave_last_out, load
+from hyperrec_core.analysis.datasets import (
+    SPLIT_SEED,
+    DatasetError,
+    Split,
+    leave_last_out,
+    load,
+    split_of,
+)
 from hyperrec_core.fit import TrainingError
 
 SMALL = Budget(trials=4, tuning_seconds=1e6, trial_examples=1, examples=10**9, epochs=2, seeds=2)
@@ -42,9 +49,9 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(autouse=True)
 def no_split_of_another_test() -> Iterator[None]:
-    contests._split.cache_clear()
+    split_of.cache_clear()
     yield
-    contests._split.cache_clear()
+    split_of.cache_clear()
 
 
 @pytest.fixture
@@ -150,7 +157,7 @@ def test_what_decides_results_makes_new_cells(
 def test_validation_chooses_and_test_is_ranked_once_a_race(
     contest: Contest, monkeypatch: pytest.MonkeyPatch, data: Path
 ) -> None:
-    split = leave_last_out(load("ml-100k", data), seed=contests._SPLIT_SEED)
+    split = leave_last_out(load("ml-100k", data), seed=SPLIT_SEED)
     judged = []
     real = contests.evaluate
 
