@@ -1,8 +1,24 @@
 """Errors that a person caused or must act on: one sentence each, and the exit code it ends with.
 
 A message says what is wrong, where, and what to do next. The command line prints it without a
-traceback (``--debug`` adds it).
+traceback (``--debug`` adds it), and a flow run ends with it.
 """
+
+# Those of the other packages. By name: whoever raised one has imported its module, and importing
+# them all here, PyTorch among them, would cost seconds.
+_OTHERS = {
+    "hyperrec_core.artefact.ArtefactError",
+    "hyperrec_core.histories.HistoriesError",
+    "hyperrec_core.ranks.RanksError",
+    "infra.local.service.LocalServiceError",
+    "serving_export.errors.ExportError",
+}
+
+
+def is_for_people(error: BaseException | None) -> bool:
+    """Whether an error's message is all that a person needs to know of it."""
+    kinds = {f"{kind.__module__}.{kind.__qualname__}" for kind in type(error).__mro__}
+    return isinstance(error, PipelineError) or bool(kinds & _OTHERS)
 
 
 class PipelineError(RuntimeError):

@@ -12,7 +12,7 @@ import traceback
 import typer
 
 from pipelines import logs
-from pipelines.errors import PipelineError
+from pipelines.errors import PipelineError, is_for_people
 
 app = typer.Typer(
     name="hyperrec",
@@ -41,16 +41,6 @@ _VERBS = (
     "doctor",
     "reproduce",
 )
-
-# Errors of the other packages that end a command with one sentence. By name: whoever raised one has
-# imported its module, and importing them all here, PyTorch among them, would cost seconds.
-_FAILURES = {
-    "hyperrec_core.artefact.ArtefactError",
-    "hyperrec_core.histories.HistoriesError",
-    "hyperrec_core.ranks.RanksError",
-    "infra.local.service.LocalServiceError",
-    "serving_export.errors.ExportError",
-}
 
 
 def main() -> None:
@@ -86,8 +76,7 @@ def exit_code(error: BaseException) -> int | None:
     """2 for a mistake in the command or input, 1 for a failed run, None for a fault of ours."""
     if isinstance(error, (PipelineError, typer.TyperException)):
         return error.exit_code
-    kinds = {f"{kind.__module__}.{kind.__qualname__}" for kind in type(error).__mro__}
-    return 1 if kinds & _FAILURES else None
+    return 1 if is_for_people(error) else None
 
 
 def sentence(error: Exception) -> str:

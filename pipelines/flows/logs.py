@@ -14,8 +14,7 @@ from contextlib import contextmanager
 from prefect.context import FlowRunContext, TaskRunContext
 from prefect.logging.handlers import APILogHandler
 
-from pipelines.errors import PipelineError
-from serving_export.errors import ExportError
+from pipelines.errors import is_for_people
 
 _OURS = ("pipelines", "hyperrec_core", "serving_export")
 # Where Prefect tells, with its traceback, of the error that ended a task or flow.
@@ -73,7 +72,7 @@ class _Sentences(logging.Filter):
 
     def filter(self, record: logging.LogRecord) -> bool:
         error = record.exc_info[1] if record.exc_info else None
-        if isinstance(error, (PipelineError, ExportError)):
+        if is_for_people(error):
             record.msg, record.args = "%s", (str(error),)
             record.exc_info = record.exc_text = None
         return True

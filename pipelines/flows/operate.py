@@ -16,25 +16,21 @@ from prefect.runtime import flow_run
 from prefect.states import Cancelled, Failed
 from pydantic import BaseModel, ValidationError
 
-from hyperrec_core.artefact import ArtefactError
-from hyperrec_core.histories import HistoriesError
-from hyperrec_core.ranks import RanksError
 from pipelines.errors import (
     ApprovalNeededError,
     GateRefusedError,
     OvertakenError,
     PipelineError,
+    is_for_people,
 )
 from pipelines.flows.artefacts import markdown, publish
 from pipelines.flows.events import REFUSED, emit
 from pipelines.flows.forms import checked
 from pipelines.flows.logs import logs_of_flow
-from serving_export.errors import ExportError
 
 Form = TypeVar("Form", bound=BaseModel)
 Result = TypeVar("Result")
 
-_TOLD = (PipelineError, ExportError, ArtefactError, HistoriesError, RanksError)
 _REFUSALS = (GateRefusedError, ApprovalNeededError, OvertakenError)
 
 
@@ -61,7 +57,9 @@ def operate(
         except DeclinedError as error:
             publish.as_markdown("summary", markdown.failure(str(error)))
             return Cancelled(message=str(error), data=error)
-        except _TOLD as error:
+        except Exception as error:
+            if not is_for_people(error):
+                raise
             # One line, whatever a library has put into its message.
             sentence = " ".join(str(error).split())
             publish.as_markdown("summary", markdown.failure(sentence))
