@@ -56,6 +56,11 @@ def worst(outcomes: Iterable[Outcome]) -> Outcome:
     return max(outcomes, key=_GRAVITY.index, default="pass")
 
 
+def gravest_first(verdicts: Iterable[Verdict]) -> list[Verdict]:
+    """Verdicts as a person should read them; those as grave as each other keep their order."""
+    return sorted(verdicts, key=lambda each: _GRAVITY.index(each.outcome), reverse=True)
+
+
 def verdicts_of(judged: Mapping[str, Any]) -> list[Verdict]:
     """The verdicts in the metrics of an evaluate manifest, also of one that only said passed."""
     return [

@@ -9,11 +9,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
 from pipelines.errors import NotFoundError, PipelineError, UsageError
+from pipelines.runs import day_of_run
 from pipelines.settings import CosmosAccount, cosmos_account, patience_seconds
 from pipelines.storage import open_storage
 from serving_export.errors import ExportError, MissingContainerError
@@ -147,7 +148,7 @@ def _freshness(active: Published | None, today: date, limit: int) -> Finding:
             "No version is active: run a night (`hyperrec run`), or publish a judged run "
             "(`hyperrec export RUN`).",
         )
-    as_of = _as_date(active.run_id[:10]) or active.promoted_at.date()
+    as_of = day_of_run(active.run_id) or active.promoted_at.date()
     age = (today - as_of).days
     found = f"{active.version}, {age} days old, limit {limit}; {active.items:,} items"
     if age > limit:
@@ -202,7 +203,7 @@ def _told(thing: str) -> Iterator[_Told]:
         told.finding = Finding(thing, "wrong", "cannot be used", str(error))
 
 
-def _as_date(text: Any) -> date | None:
+def _as_date(text: str) -> date | None:
     try:
         return date.fromisoformat(text)
     except ValueError:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
@@ -14,6 +14,9 @@ from hyperrec_core.models import CONFIGS, PointsConfig
 from pipelines.errors import UsageError
 from pipelines.gate_limits import GateConfig
 from pipelines.preprocess.config import PreprocessConfig
+
+if TYPE_CHECKING:
+    from pipelines.runs import RunRecord
 
 _FOLDER = Path(__file__).parent / "profiles"
 
@@ -115,6 +118,11 @@ def load_profile(name: str, overrides: list[str] | None = None) -> Profile:
     for override in overrides or []:
         _replace(settings, override)
     return parse_profile(settings, source=f"the profile {name}")
+
+
+def profile_of(record: RunRecord) -> Profile:
+    """The profile that a run was started with; raises `UsageError` as `parse_profile`."""
+    return parse_profile(record.configuration, source=f"run {record.run_id}")
 
 
 def parse_profile(settings: dict[str, Any], *, source: str) -> Profile:

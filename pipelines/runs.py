@@ -18,30 +18,22 @@ import contextlib
 import hashlib
 import json
 import logging
-import platform
-import resource
-import subprocess
 import time
 import uuid
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, date, datetime
-from functools import lru_cache
-from importlib import metadata
-from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from pipelines import telemetry
+from pipelines import provenance, telemetry
 from pipelines.errors import AlreadyExistsError, CorruptOutputError, NotFoundError, UsageError
 from pipelines.storage import Blob, Storage
 
 log = logging.getLogger(__name__)
 
 StageName = Literal["preprocess", "train", "evaluate", "export"]
-STAGES: tuple[StageName, ...] = ("preprocess", "train", "evaluate", "export")
-
-_PACKAGES = ("hyperrec", "numpy", "torch", "pyspark", "pyarrow", "prefect", "azure-cosmos")
+STAGES: tuple[StageName, ...] = get_args(StageName)
 
 
 class Output(BaseModel):
@@ -274,12 +266,12 @@ class Run:
             outputs=tuple(attempt.outputs),
             configuration=self.record.configuration,
             seed=int(self.record.configuration["seed"]),
-            code_version=code_version(),
-            packages={name: _version(name) for name in _PACKAGES},
-            machine=f"{platform.machine()} {platform.system()} Python {platform.python_version()}",
+            code_version=provenance.code_version(),
+            packages=provenance.packages(),
+            machine=provenance.machine(),
             started_at=started_at,
             wall_seconds=round(time.monotonic() - clock, 3),
-            peak_memory_bytes=_peak_memory_bytes(),
+            peak_memory_bytes=provenance.peak_memory_bytes(),
             metrics=dict(metrics),
         )
         try:
@@ -307,43 +299,19 @@ def list_runs(storage: Storage) -> list[str]:
     ]
 
 
+def day_of_run(run_id: str) -> date | None:
+    """The last day that a run knows, which its id begins with; None for an id of another kind."""
+    try:
+        return date.fromisoformat(run_id[:10])
+    except ValueError:
+        return None
+
+
 def last_published(storage: Storage, before: date) -> str | None:
     """Id of the run of the latest date before one that was published; None when none was."""
     ending = "/export/manifest.json"
     found = [b.name.removesuffix(ending) for b in storage.list() if b.name.endswith(ending)]
     return max((run_id for run_id in found if run_id[:10] < before.isoformat()), default=None)
-
-
-@lru_cache(maxsize=1)
-def code_version() -> str:
-    """The package's version, with the git revision when it runs from a checkout."""
-    version = _version("hyperrec")
-    folder = Path(__file__).resolve().parent
-    try:
-        answer = subprocess.run(
-            ["git", "-C", str(folder), "describe", "--always", "--dirty", "--abbrev=12"],
-            capture_output=True,
-            text=True,
-            check=True,
-            timeout=10,
-        )
-    except (OSError, subprocess.SubprocessError):
-        return version
-    return f"{version}+{answer.stdout.strip()}"
-
-
-def _version(package: str) -> str:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return "absent"
-
-
-def _peak_memory_bytes() -> int:
-    """Largest resident set of this process or of any child that has ended, in bytes."""
-    own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    children = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
-    return 1024 * max(own, children)
 
 
 def _to_json(model: BaseModel) -> bytes:

@@ -7,8 +7,10 @@ everything else signs in with `DefaultAzureCredential` unless the environment ho
 
 from __future__ import annotations
 
+import getpass
 import os
 import re
+import socket
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -173,6 +175,11 @@ def _from_connection_string(text: str) -> BlobAccount:
         ) from error
     url, _, signature = client.url.partition("?")
     return BlobAccount(url, client.credential or signature or None)
+
+
+def operator() -> str:
+    """Who gives a command on this machine, for the history of versions: user@machine."""
+    return f"{getpass.getuser()}@{socket.gethostname()}"
 
 
 def cosmos_account(environment: Environment | None = None) -> CosmosAccount:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import date
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from pipelines.errors import UsageError
 from pipelines.runs import Run, RunRecord
@@ -27,6 +28,11 @@ def runs_url(source: str | None = None) -> str:
     if source is None or source.startswith("az://"):
         return "az://runs"
     return str(env.hyperrec_home / "runs")
+
+
+def absolute(url: str) -> str:
+    """An address that holds for a process in another folder, too; no store is asked."""
+    return open_storage(url).url if urlsplit(url).scheme in {"", "file"} else url
 
 
 def start_run(
@@ -82,11 +88,11 @@ def warm_start_run(runs: Storage, profile: Profile) -> tuple[Run, ModelConfig] |
     if profile.warm_start is None:
         return None
     from hyperrec_core import warm  # noqa: PLC0415
-    from pipelines.profile import parse_profile  # noqa: PLC0415
+    from pipelines.profile import profile_of  # noqa: PLC0415
 
     run = Run.open(runs, profile.warm_start)
     run.require("train")
-    earlier = parse_profile(run.record.configuration, source=f"run {run.run_id}").train.model
+    earlier = profile_of(run.record).train.model
     try:
         warm.require_alike(profile.train.model, earlier)
     except warm.WarmStartError as error:

@@ -55,6 +55,13 @@ class Price:
     seconds: float
     measured_by: str | None
 
+    @property
+    def basis(self) -> str:
+        """What the request units were reckoned by, in words."""
+        if self.measured_by is None:
+            return "by the service's published charges"
+        return f"by what version {self.measured_by} cost here"
+
 
 def price(
     endpoint: str,

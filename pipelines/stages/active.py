@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
-from datetime import date
 
 from hyperrec_core import artefact
 from hyperrec_core.compare import compare
@@ -19,14 +18,15 @@ from hyperrec_core.histories import Histories
 from hyperrec_core.models import restore
 from hyperrec_core.ranks import Ranks, read_pair, to_parquet
 from hyperrec_core.translated import rows_of, translated_scorer
+from hyperrec_core.warm import Earlier
 from pipelines import gates
 from pipelines.errors import CorruptOutputError, NotFoundError, UsageError
 from pipelines.gate_limits import GateConfig
 from pipelines.gates import Verdict
-from pipelines.profile import Profile, parse_profile
-from pipelines.runs import Attempt, Run
+from pipelines.profile import Profile, profile_of
+from pipelines.runs import Attempt, Run, day_of_run
 from pipelines.settings import CosmosAccount, patience_seconds
-from pipelines.stages.inputs import Vocabulary, read_earlier
+from pipelines.stages.inputs import Vocabulary, publishable, read_earlier, read_vocabulary
 from serving_export import publish
 from serving_export.errors import MissingContainerError
 from serving_export.slots import Control, Published
@@ -61,22 +61,13 @@ def control_of(account: CosmosAccount) -> Control:
         return Control()
 
 
-def day_of(run_id: str) -> date | None:
-    """The last day that a run knows, which its id begins with; None for an id of another kind."""
-    try:
-        return date.fromisoformat(run_id[:10])
-    except ValueError:
-        return None
-
-
 def is_later(active: Published, run: Run) -> bool:
     """Whether a version was made of later days than a run."""
-    day = day_of(active.run_id)
+    day = day_of_run(active.run_id)
     return day is not None and day > run.record.as_of
 
 
 def compared(
-    run: Run,
     attempt: Attempt,
     profile: Profile,
     active: Published | None,
@@ -85,22 +76,19 @@ def compared(
     ranks: bytes,
     test: Histories,
     vocabulary: Vocabulary,
-    items: int,
 ) -> Comparison:
     """Hold a judged run against the active version.
 
     Args:
-        run: the run.
-        attempt: of the stage that asks.
+        attempt: at the stage of the run that asks.
         profile: of the run.
         active: what serves now, None when nothing does or none is known.
         otherwise: why there is none, in words.
         ranks: the run's `ranks.parquet`.
         test: its test labels.
         vocabulary: its trained items.
-        items: how many it would publish.
     """
-    limits = profile.evaluate.gates
+    run, limits = attempt.run, profile.evaluate.gates
     version = None if active is None else active.version
     size = before = found = None
     why = otherwise if active is None else _incomparable(active, run, limits)
@@ -110,8 +98,10 @@ def compared(
         size = active.items
         try:
             earlier = Run.open(run.storage, active.run_id)
-            _require_unlearned(earlier, profile)
-            found = _judged(earlier, attempt, profile, test, vocabulary)
+            theirs = profile_of(earlier.record)
+            _require_unlearned(theirs, profile)
+            model = read_earlier(attempt, earlier, theirs.train.model)
+            found = _judged(model, profile, test, vocabulary)
             before = quarantined_share(earlier)
         except (UsageError, CorruptOutputError, NotFoundError, artefact.ArtefactError) as error:
             # Rare, and nothing tells whether users will get less: somebody should look.
@@ -120,11 +110,12 @@ def compared(
             log.warning("In the gate active, %s.", why)
             verdict = gates.not_compared("warn", why, version)
         else:
-            theirs = to_parquet(found, user_ids=test.user_ids, item_ids=vocabulary.item_ids)
-            own, other = read_pair(ranks, theirs)
+            stored = to_parquet(found, user_ids=test.user_ids, item_ids=vocabulary.item_ids)
+            own, other = read_pair(ranks, stored)
             differences = compare([own], [other], tuple(gates.METRICS), seed=profile.seed)
             verdict = gates.active(active.version, differences, limits)
-    verdicts = [verdict, gates.catalogue(items, size, limits)]
+    items = publishable(read_vocabulary(attempt, untrained=True), profile)
+    verdicts = [verdict, gates.catalogue(len(items), size, limits)]
     if (share := quarantined_share(run)) is not None:
         verdicts.append(gates.quarantine(share, before, limits))
     return Comparison(verdicts, version, found)
@@ -144,12 +135,11 @@ def _incomparable(active: Published, run: Run, limits: GateConfig) -> str | None
     return None
 
 
-def _require_unlearned(earlier: Run, profile: Profile) -> None:
+def _require_unlearned(theirs: Profile, profile: Profile) -> None:
     """Raise `UsageError` where another run may have trained on labels that this one is tested on.
 
     The seed decides between events of the same second, and so which purchase is a user's last.
     """
-    theirs = parse_profile(earlier.record.configuration, source=f"run {earlier.run_id}")
     for name, own, other in (
         ("seed", profile.seed, theirs.seed),
         ("preprocess.split", profile.preprocess.split, theirs.preprocess.split),
@@ -169,14 +159,10 @@ def quarantined_share(run: Run) -> float | None:
     return float(counted["rows_quarantined"] / counted["rows_read"])
 
 
-def _judged(
-    earlier: Run, attempt: Attempt, profile: Profile, test: Histories, vocabulary: Vocabulary
-) -> Ranks:
+def _judged(earlier: Earlier, profile: Profile, test: Histories, vocabulary: Vocabulary) -> Ranks:
     """Ranks of the test labels by the model of another run."""
-    theirs = parse_profile(earlier.record.configuration, source=f"run {earlier.run_id}")
-    found = read_earlier(attempt, earlier, theirs.train.model)
-    model = restore(found.config, found.state, device=best_device())
-    trained = found.item_ids[: len(model.item_vectors())]
+    model = restore(earlier.config, earlier.state, device=best_device())
+    trained = earlier.item_ids[: len(model.item_vectors())]
     scorer, lags = translated_scorer(model, rows_of(vocabulary.item_ids, trained))
     return evaluate(
         scorer,

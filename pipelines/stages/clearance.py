@@ -15,11 +15,11 @@ from pipelines import gates
 from pipelines.approvals import Approval, approval
 from pipelines.errors import ApprovalNeededError, OvertakenError
 from pipelines.gates import Verdict
-from pipelines.profile import parse_profile
+from pipelines.profile import profile_of
 from pipelines.runs import Attempt, Run
 from pipelines.settings import CosmosAccount, patience_seconds
 from pipelines.stages.active import compared, control_of, is_later
-from pipelines.stages.inputs import publishable, read_histories, read_vocabulary
+from pipelines.stages.inputs import read_histories, read_vocabulary
 from serving_export import publish
 from serving_export.errors import MissingContainerError
 from serving_export.events import Event
@@ -107,7 +107,7 @@ def clear(run: Run, attempt: Attempt, account: CosmosAccount) -> Clearance:
             "replace it."
         )
     if active is not None and active.version != judged.get("compared_with"):
-        verdicts = _renewed(run, attempt, active, verdicts)
+        verdicts = _renewed(attempt, active, verdicts)
         _require_as_good(run, verdicts, active, forced=forced)
     gates.require_not_refused(run.run_id, verdicts, forced=forced)
     objections = [each.reason for each in verdicts if each.outcome != "pass"]
@@ -140,22 +140,18 @@ def require_own_gates(run: Run) -> None:
     gates.require_not_refused(run.run_id, own, forced=given is not None and given.force)
 
 
-def _renewed(
-    run: Run, attempt: Attempt, active: Published, verdicts: list[Verdict]
-) -> list[Verdict]:
+def _renewed(attempt: Attempt, active: Published, verdicts: list[Verdict]) -> list[Verdict]:
     """The verdicts with those against the active version made anew, since it is another one."""
+    run = attempt.run
     log.info("Version %s has become active since run %s was judged.", active.version, run.run_id)
-    profile = parse_profile(run.record.configuration, source=f"run {run.run_id}")
     vocabulary = read_vocabulary(attempt)
     fresh = compared(
-        run,
         attempt,
-        profile,
+        profile_of(run.record),
         active,
         ranks=attempt.read("evaluate", "ranks.parquet"),
         test=read_histories(attempt, "test", items=len(vocabulary)),
         vocabulary=vocabulary,
-        items=len(publishable(read_vocabulary(attempt, untrained=True), profile)),
     )
     anew = {each.gate: each for each in fresh.verdicts}
     kept = [anew.pop(each.gate, each) for each in verdicts]

@@ -29,20 +29,19 @@ from hyperrec_core.evaluate import (
 )
 from hyperrec_core.fit import best_device
 from hyperrec_core.histories import Histories
-from hyperrec_core.metrics import METRICS
+from hyperrec_core.metrics import HEADLINES, METRICS
 from hyperrec_core.models import restore
 from hyperrec_core.ranks import Ranks, to_parquet
 from hyperrec_core.soundness import examine
 from pipelines import gates
 from pipelines.errors import PipelineError
 from pipelines.gates import Verdict
-from pipelines.profile import Profile, parse_profile
+from pipelines.profile import Profile, profile_of
 from pipelines.runs import Attempt, Manifest, Run
 from pipelines.settings import cosmos_account_if_any
 from pipelines.stages.active import Comparison, compared, control_of
 from pipelines.stages.inputs import (
     Vocabulary,
-    publishable,
     read_histories,
     read_input_verdicts,
     read_interactions,
@@ -50,8 +49,6 @@ from pipelines.stages.inputs import (
 )
 
 log = logging.getLogger(__name__)
-
-_HEADLINES = ("hr_at_10", "ndcg_at_10", "recall_at_10_full", "ndcg_at_10_full")
 
 
 def run_evaluate(run: Run) -> Manifest:
@@ -69,7 +66,7 @@ def run_evaluate(run: Run) -> Manifest:
 
 
 def _work(run: Run, attempt: Attempt) -> dict[str, Any]:
-    profile = parse_profile(run.record.configuration, source=f"run {run.run_id}")
+    profile = profile_of(run.record)
     vocabulary = read_vocabulary(attempt)
     test = read_histories(attempt, "test", items=len(vocabulary))
     if not len(test):
@@ -106,7 +103,7 @@ def _work(run: Run, attempt: Attempt) -> dict[str, Any]:
         "recent_popularity": judge(popularity_scorer(recent)),
     }
     stored = to_parquet(ranks["model"], user_ids=test.user_ids, item_ids=vocabulary.item_ids)
-    comparison = _compare(run, attempt, profile, ranks=stored, test=test, vocabulary=vocabulary)
+    comparison = _compare(attempt, profile, ranks=stored, test=test, vocabulary=vocabulary)
     if comparison.ranks is not None:
         ranks["active"] = comparison.ranks
     verdicts = _verdicts(attempt, profile, ranks, comparison)
@@ -146,7 +143,7 @@ def _result(ranks: Ranks, seed: int) -> dict[str, Any]:
 def _sliced(ranks: Ranks, counts: NDArray[np.int64], seed: int) -> dict[str, Any]:
     return {
         way: {
-            name: {"labels": int(mask.sum())} | _estimated(ranks.take(mask), _HEADLINES, seed)
+            name: {"labels": int(mask.sum())} | _estimated(ranks.take(mask), HEADLINES, seed)
             for name, mask in masks.items()
         }
         for way, masks in slices(ranks, counts).items()
@@ -162,7 +159,7 @@ def _estimated(ranks: Ranks, metrics: Sequence[str], seed: int) -> dict[str, Any
 
 def _log_result(name: str, result: dict[str, Any]) -> None:
     told = []
-    for metric in _HEADLINES:
+    for metric in HEADLINES:
         low, high = result["intervals"][metric]
         among = " of all" if METRICS[metric].ranking == "full" else ""
         told.append(f"{METRICS[metric].title}{among} {result[metric]:.4f} ({low:.4f}-{high:.4f})")
@@ -170,18 +167,11 @@ def _log_result(name: str, result: dict[str, Any]) -> None:
 
 
 def _compare(
-    run: Run,
-    attempt: Attempt,
-    profile: Profile,
-    *,
-    ranks: bytes,
-    test: Histories,
-    vocabulary: Vocabulary,
+    attempt: Attempt, profile: Profile, *, ranks: bytes, test: Histories, vocabulary: Vocabulary
 ) -> Comparison:
     """Hold the model against the version that serves now, where one is known."""
     account = cosmos_account_if_any()
     return compared(
-        run,
         attempt,
         profile,
         control_of(account).active if account else None,
@@ -191,7 +181,6 @@ def _compare(
         ranks=ranks,
         test=test,
         vocabulary=vocabulary,
-        items=len(publishable(read_vocabulary(attempt, untrained=True), profile)),
     )
 
 

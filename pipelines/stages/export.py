@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import getpass
 import json
 import logging
 import os
-import socket
 import time
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
@@ -18,10 +16,16 @@ from pydantic import Field
 
 from hyperrec_core import artefact
 from hyperrec_core.similar import top_similar
-from pipelines.profile import parse_profile
+from pipelines.profile import profile_of
 from pipelines.progress import Move, bar
 from pipelines.runs import Attempt, Manifest, Run
-from pipelines.settings import CosmosAccount, Environment, cosmos_account, patience_seconds
+from pipelines.settings import (
+    CosmosAccount,
+    Environment,
+    cosmos_account,
+    operator,
+    patience_seconds,
+)
 from pipelines.stages.clearance import (
     ActiveChangedError,
     Clearance,
@@ -130,7 +134,7 @@ def _work(run: Run, attempt: Attempt, why: str | None) -> dict[str, Any]:
 
 def _prepare(run: Run, attempt: Attempt, account: CosmosAccount) -> _Ready:
     results = run.require("evaluate").metrics["results"]
-    profile = parse_profile(run.record.configuration, source=f"run {run.run_id}")
+    profile = profile_of(run.record)
     vocabulary = read_vocabulary(attempt, untrained=True)
     vectors = artefact.read_items(attempt.read("train", "items.parquet"))
     model = json.loads(attempt.read("train", "model.json"))
@@ -164,7 +168,7 @@ def _publish(ready: _Ready, clearance: Clearance, why: str | None) -> dict[str, 
             model=ready.model,
             items=ready.items,
             metrics=ready.results | judged,
-            who=f"{getpass.getuser()}@{socket.gethostname()}",
+            who=operator(),
             why=clearance.why(why),
             gates=clearance.sentences(),
             guard=clearance.guard,

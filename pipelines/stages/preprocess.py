@@ -12,7 +12,7 @@ from pipelines.preprocess.job import preprocess
 from pipelines.preprocess.session import session
 from pipelines.preprocess.source import raw_listing
 from pipelines.preprocess.submit import submit
-from pipelines.profile import parse_profile
+from pipelines.profile import profile_of
 from pipelines.runs import Attempt, Manifest, Run, RunRecord
 from pipelines.settings import Environment
 from pipelines.storage import Blob, open_storage
@@ -36,7 +36,7 @@ def run_preprocess(run: Run) -> Manifest:
 
 
 def _work(record: RunRecord, attempt: Attempt) -> dict[str, Any]:
-    profile = parse_profile(record.configuration, source=f"run {record.run_id}")
+    profile = profile_of(record)
     listing = _listing(record)
     now = RunRecord.identify(
         as_of=record.as_of,
@@ -58,7 +58,7 @@ def _work(record: RunRecord, attempt: Attempt) -> dict[str, Any]:
 
 
 def _listing(record: RunRecord) -> list[Blob]:
-    profile = parse_profile(record.configuration, source=f"run {record.run_id}")
+    profile = profile_of(record)
     first_day = profile.preprocess.first_day(record.as_of)
     return raw_listing(open_storage(record.input), record.as_of, first_day)
 

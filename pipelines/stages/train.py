@@ -21,7 +21,7 @@ from hyperrec_core.fit import Checkpoint, Epoch, Progress, TrainingError, best_d
 from hyperrec_core.histories import Histories
 from hyperrec_core.models import Model
 from pipelines.errors import NotFoundError, PipelineError
-from pipelines.profile import Profile, parse_profile
+from pipelines.profile import Profile, profile_of
 from pipelines.progress import bar
 from pipelines.runs import Attempt, Manifest, Run
 from pipelines.stages.inputs import (
@@ -78,7 +78,7 @@ class _Inputs(NamedTuple):
 
 
 def _read(run: Run, attempt: Attempt) -> _Inputs:
-    profile = parse_profile(run.record.configuration, source=f"run {run.run_id}")
+    profile = profile_of(run.record)
     vocabulary = read_vocabulary(attempt)
     start = _start(run, attempt, profile, vocabulary)
     train = read_histories(attempt, "train", items=len(vocabulary))
