@@ -21,6 +21,9 @@ from infra.local.service import Service, locked, recorded, running_port, start_a
 CPU_POOL: Final = "hyperrec-cpu"
 GPU_POOL: Final = "hyperrec-gpu"
 
+CALLS_NOBODY: Final = {"PREFECT_SERVER_ANALYTICS_ENABLED": "false", "DO_NOT_TRACK": "1"}
+"""Variables without which Prefect reports how it is used."""
+
 # As infra.local.prefect_app names it, which only the server itself needs to import.
 _SERVER_NAME: Final = "hyperrec-prefect"
 _USER: Final = "hyperrec"
@@ -48,10 +51,6 @@ class LocalPrefect:
         return self.api_url.removesuffix("/api")
 
 
-def _calls_nobody() -> dict[str, str]:
-    return {"PREFECT_SERVER_ANALYTICS_ENABLED": "false", "DO_NOT_TRACK": "1", "TZ": "UTC"}
-
-
 def _server_command(port: int, _data: Path) -> list[str]:
     return [
         *(sys.executable, "-m", "uvicorn", "--factory", "infra.local.prefect_app:create_app"),
@@ -62,7 +61,8 @@ def _server_command(port: int, _data: Path) -> list[str]:
 
 def _server_environment(home: Path, port: int) -> Mapping[str, str]:
     origin = f"http://127.0.0.1:{port}"
-    return _calls_nobody() | {
+    return CALLS_NOBODY | {
+        "TZ": "UTC",
         "PREFECT_HOME": str(home / _SERVER.folder),
         "PREFECT_SERVER_API_AUTH_STRING": _auth(home),
         "PREFECT_SERVER_API_HOST": "127.0.0.1",
@@ -100,7 +100,8 @@ def _worker(pool: str) -> Service:
 
     def environment(home: Path, port: int) -> Mapping[str, str]:
         _, server = recorded(home, _SERVER)
-        return _calls_nobody() | {
+        return CALLS_NOBODY | {
+            "TZ": "UTC",
             "PREFECT_HOME": str(home / pool),
             "PREFECT_API_URL": f"http://127.0.0.1:{server}/api",
             "PREFECT_API_AUTH_STRING": _auth(home),

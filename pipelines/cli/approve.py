@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
-import socket
 from typing import Annotated
 
 import typer
@@ -31,9 +29,9 @@ def approve(
     run = open_run(run_id, runs)
     from pipelines.approvals import approve as record  # noqa: PLC0415
     from pipelines.gates import verdicts_of  # noqa: PLC0415
+    from pipelines.settings import operator  # noqa: PLC0415
 
-    who = f"{getpass.getuser()}@{socket.gethostname()}"
-    given = record(run, who=who, why=why, force=force)
+    given = record(run, who=operator(), why=why, force=force)
     held = verdicts_of(run.require("evaluate").metrics)
     print_verdicts([verdict for verdict in held if verdict.outcome != "pass"])
     console.print(

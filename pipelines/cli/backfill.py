@@ -10,10 +10,9 @@ from rich.table import Table
 
 from pipelines.cli import options
 from pipelines.cli.app import app
-from pipelines.cli.run import prepare_flows
+from pipelines.cli.run import prepare_night
 from pipelines.cli.show import console
 from pipelines.errors import UsageError
-from pipelines.gates import verdicts_of, worst
 from pipelines.runs import STAGES
 
 _Day = Annotated[
@@ -42,20 +41,15 @@ def backfill(
 
     Nothing is published unless `--until export` is given.
     """
-    from pipelines.start import open_run, runs_url, start_run  # noqa: PLC0415
-    from pipelines.storage import open_storage  # noqa: PLC0415
+    from pipelines.start import open_run  # noqa: PLC0415
 
     if until not in STAGES:
         raise UsageError(f"There is no stage {until}: give one of {', '.join(STAGES)}.")
     if last < first:
         raise UsageError(f"There is no night from {first:%Y-%m-%d} to {last:%Y-%m-%d}.")
     settings = options.with_window(settings, window)
-    # As addresses that hold anywhere, and once before the flow does it, so that a mistake is told
-    # before a server has started.
-    source, runs = open_storage(source).url, open_storage(runs or runs_url(source)).url
-    start_run(source=source, as_of=first.date(), profile=profile, overrides=settings, runs=runs)
-    prepare_flows()
-    from pipelines.flows.backfill import backfill as flow  # noqa: PLC0415  seconds to import
+    source, runs = prepare_night(source, first.date(), profile, settings, runs)
+    from pipelines.flows import backfill as flows  # noqa: PLC0415  seconds to import
     from pipelines.flows.forms import BackfillForm, checked  # noqa: PLC0415
 
     form = {
@@ -69,16 +63,8 @@ def backfill(
         "why": "a back-fill" if until == "export" else None,
         "runs": runs,
     }
-    run_ids = cast("list[str]", flow(checked(BackfillForm, form)))
-    table = Table("night", "run", "interactions", "HR@10", "NDCG@10", "gates")
+    run_ids = cast("list[str]", flows.backfill(checked(BackfillForm, form)))
+    table = Table(*flows.HEADING)
     for run_id in run_ids:
-        run = open_run(run_id, runs)
-        interactions = run.require("preprocess").metrics["interactions"]
-        judged = run.manifest("evaluate")
-        cells = ["-", "-", "-"]
-        if judged is not None:
-            model = judged.metrics["results"]["model"]
-            outcome = worst(each.outcome for each in verdicts_of(judged.metrics))
-            cells = [f"{model['hr_at_10']:.4f}", f"{model['ndcg_at_10']:.4f}", outcome]
-        table.add_row(run_id[:10], run_id, f"{interactions:,}", *cells)
+        table.add_row(*flows.row(open_run(run_id, runs)))
     console.print(table)

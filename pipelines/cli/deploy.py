@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import json
 import os
-from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, cast, get_args
-from urllib.parse import urlsplit
+from typing import TYPE_CHECKING, Annotated, Any, Literal, cast, get_args
 from zoneinfo import ZoneInfo
 
 import typer
 from rich.markup import escape
 
+from infra.local.prefect_services import CPU_POOL, GPU_POOL
 from pipelines.cli import options
 from pipelines.cli.app import app
 from pipelines.cli.run import prepare_prefect
@@ -21,20 +20,6 @@ from pipelines.errors import UsageError
 
 if TYPE_CHECKING:
     from pipelines.flows.deployments import Target
-
-
-class Pool(StrEnum):
-    """What a worker starts a run as."""
-
-    process = "process"
-    kubernetes = "kubernetes"
-
-
-class TrainOn(StrEnum):
-    """Where the nightly training runs."""
-
-    here = "here"
-    gpu = "gpu"
 
 
 @app.command()
@@ -53,10 +38,12 @@ def deploy(
     ] = None,
     cron: Annotated[str, typer.Option(help="when the nightly run begins")] = "0 2 * * *",
     timezone: Annotated[str, typer.Option(help="of --cron, such as Europe/London")] = "UTC",
-    train_on: Annotated[TrainOn, typer.Option(help="gpu: on a worker of the GPU pool")] = (
-        TrainOn.here
-    ),
-    pool_type: Annotated[Pool | None, typer.Option(help="[default: process]")] = None,
+    train_on: Annotated[
+        Literal["here", "gpu"], typer.Option(help="gpu: on a worker of the GPU pool")
+    ] = "here",
+    pool_type: Annotated[
+        Literal["process", "kubernetes"] | None, typer.Option(help="[default: process]")
+    ] = None,
     job_template: Annotated[
         Path | None,
         typer.Option(exists=True, dir_okay=False, help="base job template of the CPU pool, JSON"),
@@ -86,6 +73,7 @@ def deploy(
     if address := known.get("prefect_api_url"):
         os.environ.setdefault("PREFECT_API_URL", address)
     prepare_prefect()
+    from pipelines.flows.alerts import alerts  # noqa: PLC0415
     from pipelines.flows.api import prefect_client, require_prefect  # noqa: PLC0415
     from pipelines.flows.apply import Channel, apply  # noqa: PLC0415
 
@@ -95,11 +83,11 @@ def deploy(
         runs=runs,
         profile=profile,
         settings=tuple(settings or ()),
-        train_on=train_on.value,
+        train_on=train_on,
         cron=cron,
         timezone=timezone,
-        pool_type=pool_type.value if pool_type else None,
-        job_templates={"hyperrec-cpu": job_template, "hyperrec-gpu": gpu_job_template},
+        pool_type=pool_type,
+        job_templates={CPU_POOL: job_template, GPU_POOL: gpu_job_template},
         image=image,
     )
     webhook = os.environ.get("HYPERREC_ALERT_WEBHOOK") or None
@@ -114,7 +102,7 @@ def deploy(
     console.print(f"{same} unchanged" if same < len(changes) else f"Nothing to change at {url}.")
     if dry_run and same < len(changes):
         console.print("Nothing was done: this was a dry run.")
-    if "hyperrec-run-failed" not in {change.name for change in changes}:
+    if not {alert.name for alert in alerts()} & {change.name for change in changes}:
         console.print(
             "No alert was set up: set HYPERREC_ALERT_WEBHOOK to an address that takes JSON, or "
             "give --notify TYPE/NAME of a notification block, and deploy again."
@@ -152,7 +140,7 @@ def _target(
 ) -> Target:
     from pipelines.flows.deployments import PoolType, Target  # noqa: PLC0415
     from pipelines.profile import load_profile, profile_names  # noqa: PLC0415
-    from pipelines.start import runs_url  # noqa: PLC0415
+    from pipelines.start import absolute, runs_url  # noqa: PLC0415
 
     if others["profile"] not in profile_names():
         raise UsageError(
@@ -180,21 +168,14 @@ def _target(
         "HYPERREC_RUNS": known.get("runs_url"),
     }
     return Target(
-        source=_absolute(source),
-        runs=_absolute(runs or known.get("runs_url") or runs_url(source)),
+        source=absolute(source),
+        runs=absolute(runs or known.get("runs_url") or runs_url(source)),
         pool_type=cast(PoolType, pool),
         job_templates=templates,
         image=image or known.get("image"),
         environment={name: value for name, value in places.items() if value},
         **others,
     )
-
-
-def _absolute(url: str) -> str:
-    """A folder as a worker finds it, which works in another one."""
-    from pipelines.storage import open_storage  # noqa: PLC0415
-
-    return open_storage(url).url if urlsplit(url).scheme in {"", "file"} else url
 
 
 def _check_timing(cron: str, timezone: str) -> None:

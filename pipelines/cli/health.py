@@ -13,7 +13,6 @@ from pipelines.cli import options
 from pipelines.cli.app import app
 from pipelines.cli.run import prepare_prefect
 from pipelines.cli.show import console
-from pipelines.errors import UsageError
 
 
 @app.command()
@@ -29,16 +28,12 @@ def health(
 ) -> None:
     """See that a fresh version is active, data arrive and the stores answer; exit code 1 if not."""
     prepare_prefect()
-    from pydantic import ValidationError  # noqa: PLC0415
-
+    from pipelines.flows.forms import checked  # noqa: PLC0415
     from pipelines.flows.health import HealthForm, findings  # noqa: PLC0415
+    from pipelines.start import absolute  # noqa: PLC0415
 
-    try:
-        form = HealthForm(
-            source=source, max_age_days=max_age_days, max_lag_days=max_lag_days, runs=runs
-        )
-    except ValidationError as error:
-        raise UsageError(f"{error.errors()[0]['msg']}.") from error
+    given = {"source": absolute(source), "runs": absolute(runs) if runs else None}
+    form = checked(HealthForm, given | {"max_age_days": max_age_days, "max_lag_days": max_lag_days})
     with console.status("looking"):
         found = findings(form)
     table = Table("", "", "found")

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -15,15 +14,11 @@ from pipelines.errors import UsageError
 Port = Annotated[int, typer.Option(min=0, max=65535, help="0: the one used last, or any free one")]
 
 
-class Only(StrEnum):
-    """A part of the local services."""
-
-    stores = "stores"
-
-
 @app.command()
 def up(
-    only: Annotated[Only | None, typer.Option(help="leave out Prefect and its workers")] = None,
+    only: Annotated[
+        Literal["stores"] | None, typer.Option(help="leave out Prefect and its workers")
+    ] = None,
     gpu: Annotated[
         bool | None, typer.Option("--gpu/--no-gpu", help="a worker for the GPU pool, too")
     ] = None,
@@ -41,7 +36,7 @@ def up(
         f"blobs   {stores.blob_endpoint or 'none: Node or Azurite is missing, use file://'}"
     )
     console.print(f"cosmos  {stores.cosmos_endpoint}")
-    if only is Only.stores:
+    if only == "stores":
         return
     with console.status("starting Prefect"):
         prefect = prefect_services.up(home, port=prefect_port, gpu=gpu)

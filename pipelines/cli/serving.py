@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
-import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated
@@ -63,12 +61,12 @@ def history(
 @app.command()
 def rollback(why: Why = None) -> None:
     """Make the previous version active again; a second time undoes the first."""
-    from pipelines.settings import patience_seconds  # noqa: PLC0415
+    from pipelines.settings import operator, patience_seconds  # noqa: PLC0415
     from serving_export.publish import rollback as roll_back  # noqa: PLC0415
 
     with _cosmos() as cosmos:
         control = roll_back(
-            cosmos.endpoint, cosmos.credential, who=_who(), why=why, patience=patience_seconds()
+            cosmos.endpoint, cosmos.credential, who=operator(), why=why, patience=patience_seconds()
         )
     _print_control(control)
 
@@ -76,12 +74,12 @@ def rollback(why: Why = None) -> None:
 @app.command()
 def clean() -> None:
     """Empty the slot that no version needs: an abandoned load's, or that of an old version."""
-    from pipelines.settings import patience_seconds  # noqa: PLC0415
+    from pipelines.settings import operator, patience_seconds  # noqa: PLC0415
     from serving_export.publish import clean as empty_slot  # noqa: PLC0415
 
     with _cosmos() as cosmos:
         slot, deleted = empty_slot(
-            cosmos.endpoint, cosmos.credential, who=_who(), patience=patience_seconds()
+            cosmos.endpoint, cosmos.credential, who=operator(), patience=patience_seconds()
         )
     console.print(f"Deleted {deleted:,} documents from slot {slot}, which no version needs.")
 
@@ -169,10 +167,6 @@ def _print_recommendations(found: list[Recommendation]) -> None:
         title = escape(each.title or "")
         table.add_row(str(place), escape(each.item_id), f"{each.score:.4f}", title)
     console.print(table)
-
-
-def _who() -> str:
-    return f"{getpass.getuser()}@{socket.gethostname()}"
 
 
 def _print_history(events: list[Event]) -> None:

@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from hyperrec_core.metrics import HEADLINES, METRICS
 from pipelines.gates import Verdict, verdicts_of
 
 if TYPE_CHECKING:
@@ -60,18 +61,17 @@ def print_metrics(manifest: Manifest) -> None:
     """The metrics beside popularity's and the active version's, and what the gates said."""
     results = manifest.metrics["results"]
     negatives = results["model"]["negatives"]
+    among = {"sampled": f"{negatives} neg.", "full": "all items"}
+    shown = [METRICS[name] for name in HEADLINES]
     table = Table(
         "",
-        f"HR@10 ({negatives} neg.)",
-        f"NDCG@10 ({negatives} neg.)",
-        "Recall@10 (all items)",
-        "NDCG@10 (all items)",
+        *(f"{metric.title} ({among[metric.ranking]})" for metric in shown),
         title=f"Test, {results['model']['labels']:,} labels; ± 95 % over users",
         title_justify="left",
     )
-    names = ("hr_at_10", "ndcg_at_10", "recall_at_10_full", "ndcg_at_10_full")
     for scorer, result in results.items():
-        table.add_row(scorer.replace("_", " "), *(_with_interval(result, name) for name in names))
+        cells = (_with_interval(result, metric.name) for metric in shown)
+        table.add_row(scorer.replace("_", " "), *cells)
     console.print(table)
     covered = ", ".join(
         f"{scorer.replace('_', ' ')} {result['coverage_at_10']:.1%}"

@@ -109,12 +109,7 @@ def _print_price(version: str, price: Price) -> None:
         f"average. Slot {price.slot} has {price.present:,} of them already, and "
         f"{price.leftovers:,} documents of another version."
     )
-    basis = (
-        "by the service's published charges"
-        if price.measured_by is None
-        else f"by what version {price.measured_by} cost here"
-    )
     console.print(
-        f"Publishing it would take about {price.request_units:,.0f} RU ({basis}) and at least "
-        f"{price.seconds:,.0f} s. Nothing was written."
+        f"Publishing it would take about {price.request_units:,.0f} RU ({price.basis}) and at "
+        f"least {price.seconds:,.0f} s. Nothing was written."
     )

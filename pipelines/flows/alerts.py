@@ -15,6 +15,7 @@ from prefect.client.schemas.objects import StateType
 from prefect.events.actions import ActionTypes, CallWebhook, ChangeFlowRunState, SendNotification
 from prefect.events.schemas.automations import AutomationCore, EventTrigger, Posture
 
+from infra.local.prefect_services import CPU_POOL
 from pipelines.flows.events import REFUSED, STALE, UNHEALTHY
 
 # Tags of deployments, which their runs inherit.
@@ -25,6 +26,7 @@ RESUMES = "hyperrec-resumes"
 
 _RUNS = {"prefect.resource.id": "prefect.flow-run.*"}
 _ENDED = ("Completed", "Failed", "Crashed", "Cancelled", REFUSED, STALE, UNHEALTHY)
+_BEGUN = ("Pending", "Running")
 _WAITING = ("Suspended", "Paused", "Scheduled", "AwaitingRetry", "AwaitingConcurrencySlot")
 
 _HEARTBEAT = "prefect.flow-run.heartbeat"
@@ -82,13 +84,21 @@ def _states(*names: str) -> set[str]:
     return {f"prefect.flow-run.{name}" for name in names}
 
 
-def alerts(late: timedelta = _LATE) -> list[Alert]:
-    """Every alert there is.
+def _without(expected: set[str], *, after: set[str], within: timedelta) -> EventTrigger:
+    """When nothing of what is expected of a run has come for so long after something."""
+    return EventTrigger(
+        match=_RUNS,
+        match_related=_tag(TAG),
+        after=after,
+        expect=expected,
+        for_each={"prefect.resource.id"},
+        posture=Posture.Proactive,
+        within=within,
+    )
 
-    Args:
-        late: how long after its time a run may still wait for a worker.
-    """
-    began = {"prefect.flow-run.Pending", "prefect.flow-run.Running"}
+
+def alerts() -> list[Alert]:
+    """Every alert there is."""
     return [
         Alert(
             "run-failed",
@@ -117,19 +127,11 @@ def alerts(late: timedelta = _LATE) -> list[Alert]:
         Alert(
             "run-late",
             "a-run-is-late",
-            f"{_NAME} should have begun {int(late.total_seconds() // 60)} minutes ago, and no "
+            f"{_NAME} should have begun {_LATE // timedelta(minutes=1)} minutes ago, and no "
             "worker has taken it.",
             "See that a worker of its pool runs and that neither pool nor deployment is paused. It "
             "will do the night it was made for, however late.",
-            EventTrigger(
-                match=_RUNS,
-                match_related=_tag(TAG),
-                after={"prefect.flow-run.Late"},
-                expect=began | _states(*_ENDED),
-                for_each={"prefect.resource.id"},
-                posture=Posture.Proactive,
-                within=late,
-            ),
+            _without(_states(*_BEGUN, *_ENDED), after=_states("Late"), within=_LATE),
         ),
         Alert(
             "run-crashed",
@@ -158,45 +160,36 @@ def alerts(late: timedelta = _LATE) -> list[Alert]:
         Alert(
             "no-worker",
             "no-worker",
-            "No worker polls the work pool {{ work_pool.name | default('hyperrec-cpu') }}.",
+            f"No worker polls the work pool {CPU_POOL}.",
             "Start it again (`hyperrec up`, or its deployment on the cluster); runs wait for it "
             "and lose nothing.",
             EventTrigger(
                 match={
                     "prefect.resource.id": "prefect.work-pool.*",
-                    "prefect.resource.name": "hyperrec-cpu",
+                    "prefect.resource.name": CPU_POOL,
                 },
                 after={"prefect.work-pool.not-ready"},
                 expect={"prefect.work-pool.ready"},
                 for_each={"prefect.resource.id"},
                 posture=Posture.Proactive,
-                within=late,
+                within=_LATE,
             ),
         ),
     ]
 
 
-def automations(
-    send: Sender | None, *, runbook: str, late: timedelta = _LATE
-) -> list[AutomationCore]:
+def automations(send: Sender | None, *, runbook: str) -> list[AutomationCore]:
     """All automations: those that keep runs going, and an alert each where there is a channel.
 
     Args:
         send: makes the action that tells people; None where nobody is told.
         runbook: address of the runbook, without a section.
-        late: how long after its time a run may still wait for a worker.
     """
     lost = AutomationCore(
         name="hyperrec-mark-lost-runs",
         description="A run whose heartbeat has stopped has lost its process: mark it crashed.",
-        trigger=EventTrigger(
-            match=_RUNS,
-            match_related=_tag(TAG),
-            after={_HEARTBEAT},
-            expect={_HEARTBEAT} | _states(*_ENDED, *_WAITING),
-            for_each={"prefect.resource.id"},
-            posture=Posture.Proactive,
-            within=_SILENCE,
+        trigger=_without(
+            {_HEARTBEAT} | _states(*_ENDED, *_WAITING), after={_HEARTBEAT}, within=_SILENCE
         ),
         actions=[
             ChangeFlowRunState(
@@ -227,14 +220,10 @@ def automations(
     unanswered = AutomationCore(
         name="hyperrec-end-unanswered-runs",
         description="A run that nobody approved or declined in time is ended, unpublished.",
-        trigger=EventTrigger(
-            match=_RUNS,
-            match_related=_tag(TAG),
-            after=_states("Suspended"),
+        trigger=_without(
             # Whatever a decision, a cancellation or a change by hand leads to.
-            expect=_states(*_ENDED, "Resuming", "Scheduled", "AwaitingRetry", "Pending", "Running"),
-            for_each={"prefect.resource.id"},
-            posture=Posture.Proactive,
+            _states(*_BEGUN, *_ENDED, "Resuming", "Scheduled", "AwaitingRetry"),
+            after=_states("Suspended"),
             within=APPROVAL_WITHIN,
         ),
         actions=[
@@ -249,16 +238,15 @@ def automations(
     keeping = [lost, resume, unanswered]
     if send is None:
         return keeping
-    told = [
+    return keeping + [
         AutomationCore(
             name=alert.name,
             description=f"Tells people. {alert.do}",
             trigger=alert.trigger,
             actions=[send(alert, runbook)],
         )
-        for alert in alerts(late)
+        for alert in alerts()
     ]
-    return [*keeping, *told]
 
 
 def by_webhook(block_id: Any) -> Sender:

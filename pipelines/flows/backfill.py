@@ -18,13 +18,12 @@ from pipelines.errors import PipelineError
 from pipelines.flows.artefacts import markdown, publish
 from pipelines.flows.forms import BackfillForm
 from pipelines.flows.guard import only_one
-from pipelines.flows.night import runs_of
 from pipelines.flows.operate import operate, run_name
 from pipelines.flows.tasks import do_stage
 from pipelines.preprocess.session import LARGE_BYTES, session
 from pipelines.runs import STAGES, Run, StageName
 from pipelines.settings import Environment
-from pipelines.start import start_run
+from pipelines.start import runs_url, start_run
 from pipelines.storage import open_storage
 from serving_export.errors import ExportError
 
@@ -51,7 +50,7 @@ def backfill(form: BackfillForm) -> list[str] | State[BaseException]:
 
 def _backfill(form: BackfillForm) -> list[str]:
     done: list[Run] = []
-    runs = runs_of(form.runs, form.source)
+    runs = form.runs or runs_url(form.source)
     with only_one(open_storage(runs)) as lease, _spark(form.until):
         for day in (
             form.first + timedelta(days=n) for n in range((form.last - form.first).days + 1)
@@ -88,19 +87,23 @@ def _spark(until: StageName) -> AbstractContextManager[object]:
     return nullcontext()
 
 
+HEADING = ("night", "run", "interactions", "HR@10", "NDCG@10", "gates")
+
+
+def row(run: Run) -> tuple[str, ...]:
+    """A night under `HEADING`."""
+    interactions = f"{run.require('preprocess').metrics['interactions']:,}"
+    judged = run.manifest("evaluate")
+    metrics = ["-", "-", "-"] if judged is None else markdown.headline(judged.metrics)
+    return (run.record.as_of.isoformat(), run.run_id, interactions, *metrics)
+
+
 def _told(form: BackfillForm, done: Sequence[Run]) -> str:
     """How far the back-fill is, a line a night."""
-    rows = []
-    for run in done:
-        interactions = f"{run.require('preprocess').metrics['interactions']:,}"
-        judged = run.manifest("evaluate")
-        metrics = ["-", "-", "-"] if judged is None else markdown.headline(judged.metrics)
-        rows.append([run.record.as_of, run.run_id, interactions, *metrics])
-    heading = ["night", "run", "interactions", "HR@10", "NDCG@10", "gates"]
     return "\n\n".join(
         [
             f"# Backfill {form.first} to {form.last}",
             f"{len(done)} nights are done, up to the stage {form.until}.",
-            markdown.table(heading, rows),
+            markdown.table(HEADING, map(row, done)),
         ]
     )

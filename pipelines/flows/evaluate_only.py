@@ -7,7 +7,6 @@ from prefect.client.schemas.objects import State
 
 from pipelines.flows.artefacts import markdown, publish
 from pipelines.flows.forms import EvaluateForm
-from pipelines.flows.night import runs_of
 from pipelines.flows.operate import operate, run_name
 from pipelines.flows.tasks import do_stage
 from pipelines.start import open_run
@@ -32,7 +31,7 @@ def evaluate_only(form: EvaluateForm) -> str | State[BaseException]:
 
 
 def _evaluate(form: EvaluateForm) -> str:
-    run = open_run(form.run_id, runs_of(form.runs))
+    run = open_run(form.run_id, form.runs)
     do_stage("evaluate", run)
     publish.of_stage(run, "evaluate")
     publish.as_markdown("summary", markdown.summary(f"{run.run_id} is judged", run, []))

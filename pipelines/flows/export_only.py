@@ -9,7 +9,6 @@ from pipelines.flows.active import require_active
 from pipelines.flows.artefacts import markdown, publish
 from pipelines.flows.forms import ExportForm
 from pipelines.flows.guard import only_one
-from pipelines.flows.night import runs_of
 from pipelines.flows.operate import operate, run_name
 from pipelines.flows.tasks import do_stage
 from pipelines.stages.export import price_export
@@ -39,7 +38,7 @@ def export_only(form: ExportForm) -> str | State[BaseException]:
 
 
 def _export(form: ExportForm) -> str:
-    run = open_run(form.run_id, runs_of(form.runs))
+    run = open_run(form.run_id, form.runs)
     if form.dry_run:
         title, lines = "A dry run", [markdown.priced(run.run_id, price_export(run))]
     else:

@@ -27,6 +27,7 @@ from pydantic import (
 
 from pipelines.errors import UsageError
 from pipelines.profile import profile_names
+from pipelines.runs import StageName
 
 NIGHTS_AT_MOST = 400
 
@@ -196,7 +197,7 @@ class BackfillForm(_Form):
         _Day, Field(title="Last night", description=f"At most {NIGHTS_AT_MOST} nights in all.")
     ]
     until: Annotated[
-        Literal["preprocess", "train", "evaluate", "export"],
+        StageName,
         Field(
             title="Up to the stage",
             description="The last stage of each night. Only export publishes, every night in "
@@ -301,7 +302,7 @@ class StageForm(_Form):
     ]
     run_id: RunId
     stage: Annotated[
-        Literal["preprocess", "train", "evaluate", "export"],
+        StageName,
         Field(title="Stage", description="The stage to do; those before it are done."),
     ]
 

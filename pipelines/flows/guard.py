@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 
 from prefect.runtime import flow_run
 
@@ -13,13 +12,11 @@ from pipelines.storage import Storage
 from serving_export.control import DOCUMENT
 
 
-@contextmanager
-def only_one(runs: Storage) -> Iterator[Lease]:
+def only_one(runs: Storage) -> AbstractContextManager[Lease]:
     """Hold the lease of the published items for a block, in this flow run's name.
 
     Raises:
         HeldError: another flow run holds it.
     """
     name = flow_run.name or "a run"
-    with holding(runs, DOCUMENT, holder=name, owner=flow_run.id or uuid.uuid4().hex) as lease:
-        yield lease
+    return holding(runs, DOCUMENT, holder=name, owner=flow_run.id or uuid.uuid4().hex)

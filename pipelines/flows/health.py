@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from pipelines.errors import PipelineError
 from pipelines.flows.api import call, find_prefect, prefect_client
 from pipelines.flows.events import STALE, UNHEALTHY, emit
+from pipelines.flows.forms import Runs, Source
 from pipelines.health import FRESHNESS, Finding, look
 from pipelines.start import runs_url
 
@@ -22,14 +23,7 @@ class HealthForm(BaseModel):
 
     model_config = ConfigDict(title="Health", frozen=True, extra="forbid")
 
-    source: Annotated[
-        str,
-        Field(
-            title="Raw interactions",
-            description="Address of the raw layout, such as az://raw.",
-            min_length=1,
-        ),
-    ] = "az://raw"
+    source: Source = "az://raw"
     max_age_days: Annotated[
         int,
         Field(
@@ -49,13 +43,7 @@ class HealthForm(BaseModel):
             le=400,
         ),
     ] = 2
-    runs: Annotated[
-        str | None,
-        Field(
-            title="Where runs are kept",
-            description="Address of the storage of runs. Empty: that of the worker.",
-        ),
-    ] = None
+    runs: Runs = None
 
 
 def findings(form: HealthForm) -> list[Finding]:

@@ -10,22 +10,20 @@ import logging
 from datetime import UTC, date, datetime, timedelta
 
 from prefect import task
-from prefect.cache_policies import NO_CACHE
 from prefect.client.orchestration import get_client
 from prefect.context import FlowRunContext
 from prefect.runtime import flow_run
-from prefect.tasks import exponential_backoff
 
 from pipelines.errors import UsageError
 from pipelines.flows.forms import RetrainForm
-from pipelines.flows.tasks import is_passing
+from pipelines.flows.tasks import AGAIN, TRIES_AGAIN
 from pipelines.profile import load_profile
 from pipelines.runs import Run, last_published
-from pipelines.settings import cosmos_account, patience_seconds
+from pipelines.settings import cosmos_account_if_any
+from pipelines.stages.active import control_of
 from pipelines.start import open_run, runs_url, start_run, warm_start_run
 from pipelines.storage import Storage, open_storage
-from serving_export import publish
-from serving_export.errors import MissingContainerError
+from serving_export.slots import Control
 
 log = logging.getLogger(__name__)
 
@@ -47,32 +45,17 @@ def begin(form: RetrainForm) -> Run:
         UsageError: as `start_run`.
         StorageUnavailableError, UnavailableError: a store was away.
     """
-    place = runs_of(form.runs, form.source)
+    place = form.runs or runs_url(form.source)
     run = _left_behind(place)
     if run is None:
-        run_id = _begin(form.model_dump(mode="json"), night_of(form).isoformat(), place)
+        begun = _begin.with_options(retries=TRIES_AGAIN, **AGAIN)
+        run_id = begun(form.model_dump(mode="json"), night_of(form).isoformat(), place)
         run = open_run(run_id, place)
         _remember(run_id)
     return run
 
 
-def runs_of(runs: str | None, source: str | None = None) -> str:
-    """Where runs are kept."""
-    return open_storage(runs or runs_url(source)).url
-
-
-@task(
-    name="begin",
-    task_run_name="begin {as_of}",
-    retries=3,
-    retry_delay_seconds=exponential_backoff(5),
-    retry_jitter_factor=0.5,
-    retry_condition_fn=is_passing,
-    cache_policy=NO_CACHE,
-    persist_result=False,
-    timeout_seconds=1800,
-    tags=["begin"],
-)
+@task(name="begin", task_run_name="begin {as_of}", timeout_seconds=1800, tags=["begin"])
 def _begin(values: dict[str, object], as_of: str, runs: str) -> str:
     form, day = RetrainForm.model_validate(values), date.fromisoformat(as_of)
     start = _start(form, open_storage(runs), day)
@@ -113,11 +96,8 @@ def _published_before(runs: Storage, day: date) -> str | None:
 
     A night that is repeated finds itself active, and starts from the version before as it did.
     """
-    try:
-        account = cosmos_account()
-        control = publish.status(account.endpoint, account.credential, patience=patience_seconds())
-    except (UsageError, MissingContainerError):
-        return last_published(runs, day)
+    account = cosmos_account_if_any()
+    control = control_of(account) if account else Control()
     for version in (control.active, control.previous):
         if version is not None and version.run_id[:10] < day.isoformat():
             return version.run_id

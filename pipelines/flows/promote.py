@@ -10,7 +10,6 @@ from pipelines.flows.approval import record
 from pipelines.flows.artefacts import markdown, publish
 from pipelines.flows.forms import PromoteForm
 from pipelines.flows.guard import only_one
-from pipelines.flows.night import runs_of
 from pipelines.flows.operate import operate, run_name
 from pipelines.flows.tasks import do_stage
 from pipelines.start import open_run
@@ -35,7 +34,7 @@ def promote(form: PromoteForm) -> str | State[BaseException]:
 
 
 def _promote(form: PromoteForm) -> str:
-    run = open_run(form.run_id, runs_of(form.runs))
+    run = open_run(form.run_id, form.runs)
     with only_one(run.storage):
         publish.of_stage(run, "evaluate")
         record(run, who=form.who, why=form.why, force=form.force)

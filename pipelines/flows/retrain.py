@@ -17,11 +17,12 @@ from pipelines.flows.approval import ask, record
 from pipelines.flows.artefacts import markdown, publish
 from pipelines.flows.forms import RetrainForm
 from pipelines.flows.guard import only_one
-from pipelines.flows.night import begin, night_of, runs_of
+from pipelines.flows.night import begin, night_of
 from pipelines.flows.operate import operate, run_name
 from pipelines.flows.tasks import do_stage
 from pipelines.runs import Run
 from pipelines.stages.export import price_export
+from pipelines.start import runs_url
 from pipelines.storage import open_storage
 
 log = logging.getLogger(__name__)
@@ -50,7 +51,7 @@ def daily_retrain(form: RetrainForm) -> str | State[BaseException]:
 
 
 def _retrain(form: RetrainForm) -> str:
-    runs = open_storage(runs_of(form.runs, form.source))
+    runs = open_storage(form.runs or runs_url(form.source))
     needed = None
     with only_one(runs) as lease:
         run = begin(form)

@@ -22,6 +22,7 @@ from prefect.states import Cancelling
 from prefect.task_engine import TaskRunTimeoutError
 from prefect.tasks import Task, exponential_backoff
 
+from infra.local.prefect_services import GPU_POOL
 from pipelines.errors import (
     ApprovalNeededError,
     PipelineError,
@@ -41,7 +42,7 @@ from serving_export.errors import HeldByAnotherError, UnavailableError
 
 log = logging.getLogger(__name__)
 
-GPU_DEPLOYMENT = "stage/hyperrec-gpu"
+GPU_DEPLOYMENT = f"stage/{GPU_POOL}"
 
 _PASSING = (
     StorageUnavailableError,
@@ -50,8 +51,7 @@ _PASSING = (
     SparkError,
     WorkerLostError,
 )
-_TRIES_AGAIN = 3
-_FIRST_DELAY_SECONDS = 5
+TRIES_AGAIN = 3
 _HOURS: dict[StageName, int] = {"preprocess": 6, "train": 24, "evaluate": 3, "export": 12}
 _POLL_SECONDS = 5.0
 
@@ -73,14 +73,17 @@ def is_passing(_task: Any, _run: Any, state: State[Any]) -> bool:
     return False
 
 
-@task(
-    task_run_name="{stage}",
-    retry_delay_seconds=exponential_backoff(_FIRST_DELAY_SECONDS),
-    retry_jitter_factor=0.5,
-    retry_condition_fn=is_passing,
-    cache_policy=NO_CACHE,
-    persist_result=False,
-)
+AGAIN: dict[str, Any] = {
+    "retry_delay_seconds": exponential_backoff(5),
+    "retry_jitter_factor": 0.5,
+    "retry_condition_fn": is_passing,
+    "cache_policy": NO_CACHE,
+    "persist_result": False,
+}
+"""Options of a task whose work is its own record of what is done, beside how often it tries."""
+
+
+@task(task_run_name="{stage}")
 def _stage(stage: StageName, runs: str, run_id: str, why: str | None) -> ApprovalNeededError | None:
     run = open_run(run_id, runs)
     try:
@@ -95,14 +98,7 @@ def _stage(stage: StageName, runs: str, run_id: str, why: str | None) -> Approva
     return None
 
 
-@task(
-    task_run_name="{stage} on a GPU",
-    retry_delay_seconds=exponential_backoff(_FIRST_DELAY_SECONDS),
-    retry_jitter_factor=0.5,
-    retry_condition_fn=is_passing,
-    cache_policy=NO_CACHE,
-    persist_result=False,
-)
+@task(task_run_name="{stage} on a GPU")
 def _stage_elsewhere(stage: StageName, runs: str, run_id: str) -> None:
     if open_run(run_id, runs).manifest(stage) is not None:
         log.info("Stage %s of run %s is done already.", stage, run_id)
@@ -137,9 +133,10 @@ def do_stage(stage: StageName, run: Run, *, why: str | None = None, on_gpu: bool
     words = (stage, run.storage.url, run.run_id)
     configured: Callable[..., ApprovalNeededError | None] = chosen.with_options(
         # At a terminal a person gives the command again, and should be told soon.
-        retries=_TRIES_AGAIN if deployment.id else 1,
+        retries=TRIES_AGAIN if deployment.id else 1,
         timeout_seconds=3600 * _HOURS[stage],
         tags=["stage", stage, *(["gpu"] if on_gpu else [])],
+        **AGAIN,
     )
     try:
         needed = configured(*words, *([] if on_gpu else [why]))

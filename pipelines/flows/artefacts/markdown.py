@@ -5,18 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from hyperrec_core.metrics import HEADLINES, METRICS
+from pipelines.gates import gravest_first, verdicts_of
 from pipelines.preprocess.report import Report
 from pipelines.runs import STAGES, Manifest, Run, StageName
 from serving_export.price import Price
 from serving_export.slots import Control
 
 _MARKS = {"ok": "✓", "warn": "⚠", "stop": "✗", "pass": "✓", "refuse": "✗"}
-_METRICS = {
-    "hr_at_10": "HR@10 (sampled)",
-    "ndcg_at_10": "NDCG@10 (sampled)",
-    "recall_at_10_full": "Recall@10 (all items)",
-    "ndcg_at_10_full": "NDCG@10 (all items)",
-}
 _DAYS_SHOWN = 14
 
 
@@ -76,9 +72,11 @@ def metric_rows(judged: Mapping[str, Any]) -> list[dict[str, str]]:
     rows = []
     for scorer, result in judged["results"].items():
         row = {"scorer": scorer.replace("_", " ")}
-        for metric, title in _METRICS.items():
-            low, high = result["intervals"][metric]
-            row[title] = f"{result[metric]:.4f} ({low:.4f} to {high:.4f})"
+        for name in HEADLINES:
+            among = "all items" if METRICS[name].ranking == "full" else "sampled"
+            low, high = result["intervals"][name]
+            told = f"{result[name]:.4f} ({low:.4f} to {high:.4f})"
+            row[f"{METRICS[name].title} ({among})"] = told
         row["labels"] = f"{result['labels']:,}"
         rows.append(row)
     return rows
@@ -86,21 +84,14 @@ def metric_rows(judged: Mapping[str, Any]) -> list[dict[str, str]]:
 
 def verdict_rows(judged: Mapping[str, Any]) -> list[dict[str, str]]:
     """What each gate said, as rows of a table artefact, the gravest first."""
-    gravity = ("refuse", "warn", "pass")
-    verdicts = sorted(judged["verdicts"], key=lambda each: gravity.index(outcome_of(each)))
     return [
         {
-            "gate": verdict["gate"],
-            "outcome": f"{_MARKS[outcome_of(verdict)]} {outcome_of(verdict)}",
-            "reason": verdict["reason"],
+            "gate": each.gate,
+            "outcome": f"{_MARKS[each.outcome]} {each.outcome}",
+            "reason": each.reason,
         }
-        for verdict in verdicts
+        for each in gravest_first(verdicts_of(judged))
     ]
-
-
-def outcome_of(verdict: Mapping[str, Any]) -> str:
-    """pass, warn or refuse, also of a run that was judged when gates only passed or refused."""
-    return str(verdict.get("outcome") or ("pass" if verdict["passed"] else "refuse"))
 
 
 def headline(judged: Mapping[str, Any]) -> list[str]:
@@ -149,16 +140,11 @@ def exported(manifest: Manifest) -> str:
 
 def priced(run_id: str, price: Price) -> str:
     """What publishing a run would cost."""
-    basis = (
-        "by the service's published charges"
-        if price.measured_by is None
-        else f"by what version {price.measured_by} cost here"
-    )
     return (
         f"Publishing {run_id} would write {price.documents:,} documents of "
         f"{price.mean_bytes:,.0f} bytes on average to slot {price.slot}, take about "
-        f"{price.request_units:,.0f} RU ({basis}) and at least {price.seconds:,.0f} s. Nothing was "
-        "written."
+        f"{price.request_units:,.0f} RU ({price.basis}) and at least {price.seconds:,.0f} s. "
+        "Nothing was written."
     )
 
 

@@ -17,6 +17,7 @@ from prefect.exceptions import PrefectException
 from prefect.runtime import flow_run
 
 from pipelines.errors import PipelineError
+from pipelines.flows.api import call
 from pipelines.flows.artefacts import markdown, pictures
 from pipelines.preprocess.report import Report
 from pipelines.runs import Run, StageName
@@ -52,7 +53,7 @@ def _shown() -> set[str]:
     with get_client(sync_client=True) as client:
         # Its own method sends nulls that the server refuses.
         wanted = {"artifacts": {"flow_run_id": {"any_": [flow_run.id]}}}
-        found = client.request("POST", "/artifacts/filter", json=wanted).json()
+        found = call(client, "POST", "/artifacts/filter", wanted)
     return {artefact["key"] for artefact in found}
 
 
