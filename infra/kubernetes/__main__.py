@@ -20,7 +20,9 @@ HERE = Path(__file__).resolve().parent
 
 # In the order in which a cluster must meet them.
 CLUSTER = ("namespace.yaml", "accounts.yaml", "spark.yaml", "server.yaml", "workers.yaml")
-ALONE = ("preprocess.yaml", "pool-cpu.json", "pool-gpu.json")
+ALONE = ("preprocess.yaml",)
+# What sets each apart from pool.json, in which the jobs of all pools are the same.
+POOLS = ("pool-cpu.json", "pool-gpu.json")
 
 
 class OutputsError(Exception):
@@ -66,7 +68,25 @@ def render(outputs: Mapping[str, Any]) -> dict[str, str]:
     """All files, by name."""
     known = values(outputs)
     cluster = "---\n".join(fill(name, known) for name in CLUSTER)
-    return {"cluster.yaml": cluster} | {name: fill(name, known) for name in ALONE}
+    shared = json.loads(fill("pool.json", known))
+    pools = {name: merged(shared, json.loads(fill(name, known))) for name in POOLS}
+    return (
+        {"cluster.yaml": cluster}
+        | {name: fill(name, known) for name in ALONE}
+        | {name: json.dumps(template, indent=2) + "\n" for name, template in pools.items()}
+    )
+
+
+def merged(base: Any, own: Any) -> Any:
+    """A template with more said: objects by key, those of lists by `name`, and others behind."""
+    if isinstance(base, dict) and isinstance(own, dict):
+        return base | {k: merged(base[k], v) if k in base else v for k, v in own.items()}
+    if isinstance(base, list) and isinstance(own, list):
+        named = {part.get("name") for part in base} - {None}
+        more = {part["name"]: part for part in own if part.get("name") in named}
+        added = [part for part in own if part.get("name") not in named]
+        return [merged(part, more.get(part.get("name"), {})) for part in base] + added
+    return own
 
 
 def main() -> int:
