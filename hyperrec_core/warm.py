@@ -46,6 +46,7 @@ from hyperrec_core import models
 from hyperrec_core.cold import Category, category_midpoints
 from hyperrec_core.models import ModelConfig, PointsConfig
 from hyperrec_core.spaces import space_of
+from hyperrec_core.translated import rows_of
 
 _KEPT_SUMS = 0.1  # the share of Adagrad's sums that is carried over; see the module
 
@@ -133,8 +134,7 @@ def start_state(
     model = models.build(config, counts=torch.tensor(counts), users=0, seed=seed, device=cpu)
     state = model.state()
     trained = len(earlier.state[_ITEM_TABLES[0]])
-    rows = {item_id: row for row, item_id in enumerate(earlier.item_ids[:trained])}
-    found = np.array([rows.get(item_id, -1) for item_id in item_ids], np.int64)
+    found = rows_of(item_ids, earlier.item_ids[:trained])
     known, new = np.flatnonzero(found >= 0), np.flatnonzero(found < 0)
     to, source = torch.from_numpy(known), torch.from_numpy(found[known])
     for name, tensor in state.items():

@@ -10,7 +10,7 @@ from hyperrec_core.analysis import standings
 from hyperrec_core.analysis.contestants import CONTESTANTS
 from hyperrec_core.analysis.contests import Budget, Contest, run_contests
 from hyperrec_core.analysis.datasets import find
-from hyperrec_core.analysis.report import Report
+from hyperrec_core.analysis.report import Report, write_between
 
 log = logging.getLogger(__name__)
 
@@ -76,5 +76,5 @@ def run(
     run_contests(contests, workers=workers)
     report = standings.tabulate(contests, to)
     if readme is not None:
-        standings.write_between(readme, (to / "leaderboard.md").read_text("utf-8"))
+        write_between(readme, "leaderboard", f"\n{(to / 'leaderboard.md').read_text('utf-8')}\n")
     return report

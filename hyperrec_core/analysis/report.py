@@ -71,6 +71,27 @@ def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[Cell]]
         writer.writerows(rows)
 
 
+def write_between(path: Path, mark: str, text: str) -> None:
+    """Replace what a document holds between two lines that a reader does not see.
+
+    Args:
+        path: of the document.
+        mark: the lines are `<!-- MARK: begin -->` and `<!-- MARK: end -->`.
+        text: whole lines.
+
+    Raises:
+        ValueError: the document lacks them.
+    """
+    before, begin, rest = path.read_text("utf-8").partition(f"<!-- {mark}: begin -->\n")
+    _, end, after = rest.partition(f"<!-- {mark}: end -->")
+    if not begin or not end:
+        raise ValueError(
+            f"{path} lacks the lines <!-- {mark}: begin --> and <!-- {mark}: end -->: put them "
+            "back."
+        )
+    path.write_text(f"{before}{begin}{text}{end}{after}", "utf-8")
+
+
 def shown(cell: Cell) -> str:
     """A value as a person reads it: integers with separators, floats with four digits."""
     if cell is None:

@@ -118,16 +118,6 @@ def tabulate(contests: Sequence[Contest], to: Path) -> Report:
     )
 
 
-def write_between(path: Path, text: str) -> None:
-    """Replace what a document holds between the lines `leaderboard: begin` and `: end`."""
-    begin, end = "<!-- leaderboard: begin -->\n", "<!-- leaderboard: end -->"
-    before, found, rest = path.read_text("utf-8").partition(begin)
-    _, found_end, after = rest.partition(end)
-    if not found or not found_end:
-        raise ValueError(f"{path} has no lines {begin.strip()} and {end} to write between.")
-    path.write_text(f"{before}{begin}\n{text}\n{end}{after}", "utf-8")
-
-
 _LEGEND = (
     f"Leave-last-out; HR@10 and NDCG@10 among {NEGATIVES} uniform unseen items, "
     "the last two columns in the whole catalogue. In brackets the 95 % interval over users "

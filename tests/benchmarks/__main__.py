@@ -21,12 +21,12 @@ from rich.markdown import Markdown
 from rich.text import Text
 
 from hyperrec_core.analysis.provenance import hardware, versions
+from hyperrec_core.analysis.report import write_between
 from tests.benchmarks import case, cases, data, plot, tables
 from tests.benchmarks.case import BenchmarkError, Case, Measurement
 from tests.benchmarks.measure import in_process
 
 HOME = Path(__file__).resolve().parent
-BEGIN, END = "<!-- figures: begin -->", "<!-- figures: end -->"
 Measure = Callable[..., Measurement]
 
 
@@ -96,19 +96,13 @@ def show(paths: Sequence[Path], to: Path, console: Console, *, publish: bool) ->
             shutil.copy(to / f"{path.stem}.png", HOME / f"{name}.png")
             shutil.copy(path, HOME / f"{name}.jsonl")
             published = published.replace(f"({path.stem}.png)", f"({name}.png)")
-        replace_between(HOME / "README.md", published)
+        try:
+            write_between(HOME / "README.md", "figures", published)
+        except ValueError as error:
+            raise BenchmarkError(str(error)) from error
     # In a file or a pipe, columns must not be cut to a terminal's width.
     shown = Markdown(text) if console.is_terminal else Text(text)
     console.print(shown, soft_wrap=not console.is_terminal)
-
-
-def replace_between(path: Path, text: str) -> None:
-    """Put text between the marks of a file, instead of what is there."""
-    before, begin, rest = path.read_text(encoding="utf-8").partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not begin or not end:
-        raise BenchmarkError(f"{path} lacks the lines {BEGIN} and {END}: put them back.")
-    path.write_text(f"{before}{begin}\n{text}{end}{after}", encoding="utf-8")
 
 
 def _each(

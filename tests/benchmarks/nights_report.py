@@ -12,10 +12,10 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from pydantic import TypeAdapter
 
+from hyperrec_core.analysis.report import write_between
 from pipelines.gates import METRICS
 
 PAGE = Path(__file__).parents[2] / "pipelines" / "flows" / "README.md"
-BEGIN, END = "<!-- nights: begin -->", "<!-- nights: end -->"
 PICTURE = "nights.png"
 
 _SCORERS = {
@@ -206,15 +206,10 @@ def draw(nights: Sequence[Night], path: Path) -> None:
 
 def publish(report: Report, page: Path = PAGE) -> None:
     """Put tables and picture on the page, in place of those there."""
-    text = page.read_text()
-    head, begin, rest = text.partition(BEGIN)
-    _, end, tail = rest.partition(END)
-    if not begin or not end:
-        raise ValueError(f"{page} lacks {BEGIN} or {END}: put both lines where the tables go.")
     draw(report.nights, page.parent / PICTURE)
     told = "\n".join(f"- {fact}" for fact in report.facts)
     body = (
         f"{told}\n\n![Metrics over the nights]({PICTURE})\n\n{outcomes(report.nights)}\n\n"
         f"Seconds:\n\n{times(report.nights)}\n"
     )
-    page.write_text(f"{head}{begin}\n{body}{end}{tail}")
+    write_between(page, "nights", body)

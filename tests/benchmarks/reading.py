@@ -29,6 +29,7 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from hyperrec_core.analysis.provenance import hardware
+from hyperrec_core.analysis.report import write_between
 from infra.local.published_keys import COSMOS_KEY
 from infra.local.services import cosmos_server
 from serving_export import containers, publish, ranking
@@ -266,9 +267,7 @@ def _main() -> None:
     text = bench(asked.items, asked.questions, asked.compared).text()
     sys.stdout.write("\n" + text)
     if asked.publish:
-        from tests.benchmarks.__main__ import replace_between  # noqa: PLC0415 - brings PyTorch
-
-        replace_between(README, text)
+        write_between(README, "figures", text)
 
 
 if __name__ == "__main__":

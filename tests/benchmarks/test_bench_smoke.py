@@ -5,9 +5,10 @@ import io
 import pytest
 from rich.console import Console
 
+from hyperrec_core.analysis.report import write_between
 from tests.benchmarks import case, measure, tables
-from tests.benchmarks.__main__ import BEGIN, END, bench, replace_between, show
-from tests.benchmarks.case import BenchmarkError, Case
+from tests.benchmarks.__main__ import bench, show
+from tests.benchmarks.case import Case
 from tests.benchmarks.cases import SIZES
 
 
@@ -81,12 +82,13 @@ def test_a_failure_becomes_a_line_and_the_run_goes_on(tmp_path):
 
 def test_what_was_published_is_replaced(tmp_path):
     path = tmp_path / "README.md"
-    path.write_text(f"above\n{BEGIN}\nold\n{END}\nbelow\n", "utf-8")
-    replace_between(path, "new\n")
-    assert path.read_text("utf-8") == f"above\n{BEGIN}\nnew\n{END}\nbelow\n"
+    begin, end = "<!-- figures: begin -->", "<!-- figures: end -->"
+    path.write_text(f"above\n{begin}\nold\n{end}\nbelow\n", "utf-8")
+    write_between(path, "figures", "new\n")
+    assert path.read_text("utf-8") == f"above\n{begin}\nnew\n{end}\nbelow\n"
     path.write_text("no marks", "utf-8")
-    with pytest.raises(BenchmarkError, match="lacks the lines"):
-        replace_between(path, "new\n")
+    with pytest.raises(ValueError, match="lacks the lines"):
+        write_between(path, "figures", "new\n")
 
 
 def test_a_threshold_that_is_never_reached_is_never():

@@ -12,7 +12,7 @@ from matplotlib.image import imread
 
 from tests import data
 from tests.benchmarks.nights_data import Shop, misjoined
-from tests.benchmarks.nights_report import BEGIN, END, Night, Report, Stage, publish
+from tests.benchmarks.nights_report import Night, Report, Stage, publish
 
 
 @pytest.fixture(scope="module")
@@ -82,14 +82,15 @@ def _night(number: int, *, published: bool) -> Night:
 
 def test_a_page_gets_tables_and_a_picture_and_keeps_the_rest(tmp_path: Path) -> None:
     page = tmp_path / "README.md"
-    page.write_text(f"before\n{BEGIN}\nold figures\n{END}\nafter\n")
+    begin, end = "<!-- nights: begin -->", "<!-- nights: end -->"
+    page.write_text(f"before\n{begin}\nold figures\n{end}\nafter\n")
     report = Report([_night(1, published=True), _night(2, published=False)], ["data: none"])
     report.keep(tmp_path / "nights.json")
     for each in (report, Report.kept(tmp_path / "nights.json")):
         publish(each, page)
     text = page.read_text()
-    assert text.startswith(f"before\n{BEGIN}\n")
-    assert text.endswith(f"{END}\nafter\n")
+    assert text.startswith(f"before\n{begin}\n")
+    assert text.endswith(f"{end}\nafter\n")
     assert "old figures" not in text
     assert "| **refused** |" in text
     assert "0.5000 (0.4000-0.6000)" in text

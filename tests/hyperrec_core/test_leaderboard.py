@@ -25,6 +25,7 @@ from hyperrec_core.analysis.datasets import (
     load,
     split_of,
 )
+from hyperrec_core.analysis.report import write_between
 from hyperrec_core.fit import TrainingError
 
 SMALL = Budget(trials=4, tuning_seconds=1e6, trial_examples=1, examples=10**9, epochs=2, seeds=2)
@@ -285,8 +286,8 @@ def test_published_figures_stand_beside_ours(contest: Contest, tmp_path: Path) -
 def test_a_document_without_the_lines_is_refused(tmp_path: Path) -> None:
     document = tmp_path / "README.md"
     document.write_text("Nothing.\n", "utf-8")
-    with pytest.raises(ValueError, match="has no lines"):
-        standings.write_between(document, "text")
+    with pytest.raises(ValueError, match="lacks the lines"):
+        write_between(document, "leaderboard", "text\n")
 
 
 def test_a_file_half_written_is_no_cell(contest: Contest) -> None:
