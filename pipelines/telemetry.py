@@ -20,7 +20,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -153,7 +153,7 @@ class _Reporter:
         self._measure["stages"].add(1, labels)
         self._measure["seconds"].record(seconds, labels)
         if manifest is not None:
-            self._measure_manifest(manifest)
+            self._measure_manifest(manifest, run.record.as_of)
         self._traces.force_flush()
         self._metrics.force_flush()
 
@@ -175,7 +175,7 @@ class _Reporter:
             )
         span.end()
 
-    def _measure_manifest(self, manifest: Manifest) -> None:
+    def _measure_manifest(self, manifest: Manifest, as_of: date) -> None:
         measure, metrics = self._measure, manifest.metrics
         measure["memory"].set(manifest.peak_memory_bytes, {"stage": manifest.stage})
         if manifest.stage == "preprocess":
@@ -197,7 +197,7 @@ class _Reporter:
                 measure["documents"].add(metrics[what], {"what": what})
             measure["request_units"].add(metrics["request_units"])
             measure["version_items"].set(metrics["items"], version)
-            day = datetime.fromisoformat(manifest.run_id[:10]).replace(tzinfo=UTC)
+            day = datetime.combine(as_of, datetime.min.time(), UTC)
             measure["version_as_of"].set(int(day.timestamp()), version)
 
 

@@ -87,7 +87,11 @@ def preprocessed(attempt: Attempt, *, labels: bool, strangers: int) -> dict[str,
 
 
 def trained(folder: Path, *overrides: str, labels: bool = True, strangers: int = 0) -> Run:
-    profile: Profile = load_profile("default", [*SMALL, *overrides])
+    profile = load_profile("default", [*SMALL, *overrides])
+    return trained_by(profile, folder, labels=labels, strangers=strangers)
+
+
+def trained_by(profile: Profile, folder: Path, *, labels: bool = True, strangers: int = 0) -> Run:
     record = RunRecord.identify(
         as_of=date(2024, 1, 9),
         source="file:///raw",

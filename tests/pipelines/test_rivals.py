@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from datetime import date
 from pathlib import Path
 
 import numpy as np
@@ -17,16 +16,15 @@ from hyperrec_core.models import Model, restore
 from infra.local.published_keys import COSMOS_KEY
 from infra.local.services import cosmos_server
 from pipelines.errors import GateRefusedError, UsageError
-from pipelines.profile import load_profile, parse_profile
-from pipelines.runs import Attempt, Run, RunRecord
+from pipelines.profile import load_profile, profile_of
+from pipelines.runs import Attempt, Run
 from pipelines.stages.evaluate import run_evaluate
 from pipelines.stages.export import run_export
 from pipelines.stages.inputs import read_histories, read_vocabulary
-from pipelines.stages.train import run_train
 from pipelines.start import warm_start_run
 from pipelines.storage import Folder
 from serving_export.containers import DATABASE
-from tests.pipelines.test_evaluate_stage import ITEMS, USERS, preprocessed
+from tests.pipelines.test_evaluate_stage import ITEMS, USERS, trained_by
 from tests.serving_export.publishing_support import Account
 
 SMALL = ("train.epochs=12", "train.batch_size=64", "train.negatives=64", "evaluate.negatives=20")
@@ -37,16 +35,7 @@ PROFILES = {
 
 
 def judged(folder: Path, profile: str, *overrides: str) -> Run:
-    settings = load_profile(profile, [*SMALL, *PROFILES[profile], *overrides])
-    record = RunRecord.identify(
-        as_of=date(2024, 1, 9),
-        source="file:///raw",
-        listing=[],
-        configuration=settings.model_dump(mode="json"),
-    )
-    run = Run.start(Folder(folder), record)
-    run.finish("preprocess", lambda attempt: preprocessed(attempt, labels=True, strangers=0))
-    run_train(run)
+    run = trained_by(load_profile(profile, [*SMALL, *PROFILES[profile], *overrides]), folder)
     run_evaluate(run)
     return run
 
@@ -54,7 +43,7 @@ def judged(folder: Path, profile: str, *overrides: str) -> Run:
 def model_of(run: Run) -> Model:
     attempt = Attempt(run, "look")
     _, tensors = artefact.load_checkpoint(attempt.read("train", "checkpoint.safetensors"))
-    config = parse_profile(run.record.configuration, source="the run").train.model
+    config = profile_of(run.record).train.model
     return restore(config, artefact.best_state(tensors), device=torch.device("cpu"))
 
 
