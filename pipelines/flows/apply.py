@@ -156,7 +156,7 @@ def _pools(client: SyncPrefectClient, wanted: Mapping[str, Mapping[str, Any]]) -
 def _deployments(client: SyncPrefectClient) -> _Kind:
     asked = {"deployments": {"tags": {"all_": [alerts.TAG]}}, "limit": 200}
     answer = call(client, "POST", "/deployments/filter", asked)
-    flows = {flow["id"]: flow["name"] for flow in call(client, "POST", "/flows/filter", {})}
+    flows = {flow["id"]: flow["name"] for flow in call(client, "POST", "/flows/filter", asked)}
     found = {}
     for each in answer:
         limit = each.get("global_concurrency_limit") or {}

@@ -65,6 +65,7 @@ class FlowDeployment:
         name: of the deployment.
         pool: whose workers run it.
         schedule: from a target, the cron expression; None for no schedule.
+        slug: of the schedule, by which it is found again.
         resumes: a second start goes on where the first one ended.
         waits: a second run waits for the first one instead of being cancelled.
     """
@@ -75,6 +76,7 @@ class FlowDeployment:
     name: str = NAME
     pool: str = CPU_POOL
     schedule: Callable[[Target], str] | None = None
+    slug: str = "nightly"
     resumes: bool = False
     waits: bool = False
 
@@ -123,6 +125,7 @@ FLOWS = (
         "pipelines.flows.health.health",
         "See that a fresh version is active, data arrive and the stores answer.",
         schedule=lambda _: _HEALTH_CRON,
+        slug="hourly",
     ),
     FlowDeployment(
         "stage",
@@ -164,7 +167,7 @@ def deployment(wanted: FlowDeployment, target: Target) -> dict[str, Any]:
     schedules = []
     if wanted.schedule is not None:
         timing = {"cron": wanted.schedule(target), "timezone": target.timezone, "day_or": True}
-        schedules.append({"slug": "nightly" if wanted.resumes else "hourly", "schedule": timing})
+        schedules.append({"slug": wanted.slug, "schedule": timing})
     environment = {"PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30", **target.environment}
     # Training on a GPU has an image of its own, which its pool's job template names.
     image = target.image if wanted.pool == CPU_POOL else None
