@@ -41,6 +41,7 @@ from torch.nn.functional import embedding_bag, linear
 from hyperrec_core.examples import Examples
 from hyperrec_core.geometry import poincare
 from hyperrec_core.histories import Batch, Histories
+from hyperrec_core.models import ranges
 
 _CONTEXT, _TARGET, _OWN = "context", "target", "own"
 
@@ -77,17 +78,13 @@ class AutoencoderConfig:
     learning_rate: float = 0.003
 
     def __post_init__(self) -> None:
-        if not 0 <= self.curvature < math.inf:
-            raise ValueError(f"model.curvature is {self.curvature}; it must not be below 0.")
-        for name in ("dimensions", "lags"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"model.{name} is {getattr(self, name)}; it must be at least 1.")
+        ranges.not_below_zero(self, "curvature")
+        ranges.at_least_one(self, "dimensions", "lags")
+        ranges.above_zero(self, "learning_rate")
         if any(width < 1 for width in self.hidden):
             raise ValueError(f"model.hidden is {self.hidden}; every width must be at least 1.")
         if not 0 <= self.dropout < 1:
             raise ValueError(f"model.dropout is {self.dropout}; it must be from 0 to below 1.")
-        if not 0 < self.learning_rate < math.inf:
-            raise ValueError(f"model.learning_rate is {self.learning_rate}; it must be above 0.")
 
 
 class _Rows(NamedTuple):

@@ -14,6 +14,7 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor
 
+from hyperrec_core.models import ranges
 from hyperrec_core.models.triplets import TripletsConfig
 from hyperrec_core.scores import ScoreName
 from hyperrec_core.spaces import Geometry, space_of
@@ -35,8 +36,7 @@ class CMLConfig(TripletsConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not 0 < self.margin < float("inf"):
-            raise ValueError(f"model.margin is {self.margin}; it must be above 0.")
+        ranges.above_zero(self, "margin")
 
     def metric(self) -> UnitBall:
         return UnitBall(self)

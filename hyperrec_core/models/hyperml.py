@@ -29,6 +29,7 @@ import torch
 from torch import Tensor
 
 from hyperrec_core.geometry import poincare
+from hyperrec_core.models import ranges
 from hyperrec_core.models.triplets import TripletsConfig
 from hyperrec_core.scores import ScoreName
 from hyperrec_core.spaces import Geometry
@@ -63,11 +64,8 @@ class HyperMLConfig(TripletsConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("margin", "curvature"):
-            if not 0 < getattr(self, name) < float("inf"):
-                raise ValueError(f"model.{name} is {getattr(self, name)}; it must be above 0.")
-        if not 0 <= self.distortion < float("inf"):
-            raise ValueError(f"model.distortion is {self.distortion}; it must not be below 0.")
+        ranges.above_zero(self, "margin", "curvature")
+        ranges.not_below_zero(self, "distortion")
 
     def metric(self) -> Ball:
         return Ball(self)

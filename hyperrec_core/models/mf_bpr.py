@@ -12,6 +12,7 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor
 
+from hyperrec_core.models import ranges
 from hyperrec_core.models.triplets import TripletsConfig
 from hyperrec_core.scores import ScoreName
 from hyperrec_core.spaces import Geometry, space_of
@@ -32,10 +33,7 @@ class MFBPRConfig(TripletsConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not 0 <= self.regularisation < float("inf"):
-            raise ValueError(
-                f"model.regularisation is {self.regularisation}; it must not be below 0."
-            )
+        ranges.not_below_zero(self, "regularisation")
 
     def metric(self) -> Factors:
         return Factors(self)

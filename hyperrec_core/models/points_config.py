@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from hyperrec_core.aggregate import Aggregator
 from hyperrec_core.initialise import InitialName
 from hyperrec_core.losses import LossName
+from hyperrec_core.models import ranges
 from hyperrec_core.optim import OptimiserName
 from hyperrec_core.scores import ScoreName
 from hyperrec_core.spaces import Geometry
@@ -70,12 +70,10 @@ class PointsConfig:
     lag_learning_rate: float = 0.05
 
     def __post_init__(self) -> None:
-        for name in (
-            "lags", "scale", "list_size", "learning_rate", "maximum_step",
+        ranges.above_zero(
+            self, "lags", "scale", "list_size", "learning_rate", "maximum_step",
             "initial_width", "recency", "lag_learning_rate",
-        ):  # fmt: skip
-            if not 0 < getattr(self, name) < math.inf:
-                raise ValueError(f"model.{name} is {getattr(self, name)}; it must be above 0.")
+        )  # fmt: skip
         if self.dimensions < 2:
             raise ValueError(f"model.dimensions is {self.dimensions}; it must be at least 2.")
         if not 0 <= self.pull < 1:

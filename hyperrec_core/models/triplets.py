@@ -18,7 +18,6 @@ Training is the same for both. Points go out in the coordinates of `spaces`, one
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import metadata
@@ -30,6 +29,7 @@ from torch.nn.functional import embedding_bag
 
 from hyperrec_core.examples import Examples
 from hyperrec_core.histories import Batch, Histories
+from hyperrec_core.models import ranges
 from hyperrec_core.scores import Score, ScoreName
 from hyperrec_core.spaces import Geometry, space_of
 from hyperrec_core.threads import one_thread
@@ -62,12 +62,8 @@ class TripletsConfig:
     learning_rate: float = 0.05
 
     def __post_init__(self) -> None:
-        for name in ("lags", "dimensions", "negatives_per_label"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"model.{name} is {getattr(self, name)}; it must be at least 1.")
-        for name in ("recency", "learning_rate"):
-            if not 0 < getattr(self, name) < math.inf:
-                raise ValueError(f"model.{name} is {getattr(self, name)}; it must be above 0.")
+        ranges.at_least_one(self, "lags", "dimensions", "negatives_per_label")
+        ranges.above_zero(self, "recency", "learning_rate")
 
     def metric(self) -> Metric:
         """What tells the model of these settings from the others."""
