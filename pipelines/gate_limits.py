@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from pipelines.preprocess.limits import Bound, ReportConfig
+from pipelines.preprocess.limits import Bound, ReportConfig, over_defaults, require_beyond
 
 Outcome = Literal["pass", "warn", "refuse"]
 
@@ -24,16 +24,6 @@ class Limits(BaseModel):
 
     warn: Bound = None
     refuse: Bound = None
-
-    def check(self, name: str) -> None:
-        """Raise `ValueError` unless refusal lies beyond the warning."""
-        if self.warn is None or self.refuse is None or self.warn == self.refuse:
-            return
-        if (self.refuse < self.warn) != (name in _FLOORS):
-            side = "below" if name in _FLOORS else "above"
-            raise ValueError(
-                f"{name}.refuse must lie {side} {name}.warn: {self.refuse:g}, {self.warn:g}"
-            )
 
     def floor(self, value: float) -> Outcome:
         """What a value means that must not be below the levels."""
@@ -112,10 +102,7 @@ class GateConfig(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _keep_defaults(cls, given: Any) -> Any:
-        """`shrink.refuse` alone must not turn the warning off."""
-        if not isinstance(given, dict):
-            return given
-        return {name: _over_default(cls, name, value) for name, value in given.items()}
+        return over_defaults(cls, given)
 
     @model_validator(mode="after")
     def _check(self) -> GateConfig:
@@ -128,12 +115,6 @@ class GateConfig(BaseModel):
         for name in type(self).model_fields:
             limits = getattr(self, name)
             if isinstance(limits, Limits):
-                limits.check(name)
+                floor = name in _FLOORS
+                require_beyond(name, limits.warn, "refuse", limits.refuse, floor=floor)
         return self
-
-
-def _over_default(config: type[GateConfig], name: str, given: Any) -> Any:
-    field = config.model_fields.get(name)
-    if field is None or not isinstance(field.default, Limits) or not isinstance(given, dict):
-        return given
-    return {**field.default.model_dump(), **given}

@@ -81,21 +81,13 @@ class ReportConfig(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _keep_defaults(cls, given: Any) -> Any:
-        if not isinstance(given, dict):
-            return given
-        return {name: _over_default(cls, name, limit) for name, limit in given.items()}
+        return over_defaults(cls, given)
 
     @model_validator(mode="after")
     def _stop_lies_beyond_warn(self) -> ReportConfig:
         for name in type(self).model_fields:
             limit: Limit = getattr(self, name)
-            if limit.warn is None or limit.stop is None or limit.warn == limit.stop:
-                continue
-            if (limit.stop < limit.warn) != is_floor(name):
-                side = "below" if is_floor(name) else "above"
-                raise ValueError(
-                    f"{name}.stop must lie {side} {name}.warn: {limit.stop:g}, {limit.warn:g}"
-                )
+            require_beyond(name, limit.warn, "stop", limit.stop, floor=is_floor(name))
         return self
 
 
@@ -104,12 +96,28 @@ def is_floor(name: str) -> bool:
     return name.endswith("_at_least")
 
 
-def _over_default(config: type[ReportConfig], name: str, given: Any) -> Any:
-    """`volume_at_least.stop` alone must not turn the warning off."""
-    field = config.model_fields.get(name)
-    if field is None or not isinstance(given, dict):
+def over_defaults(config: type[BaseModel], given: Any) -> Any:
+    """What is given, with the levels of a limit that are not given from the limit's default.
+
+    So `volume_at_least.stop` alone does not turn the warning off.
+    """
+    if not isinstance(given, dict):
         return given
-    return {**field.default.model_dump(), **given}
+    defaults = {name: field.default for name, field in config.model_fields.items()}
+    return {
+        name: {**defaults[name].model_dump(), **value}
+        if isinstance(defaults.get(name), BaseModel) and isinstance(value, dict)
+        else value
+        for name, value in given.items()
+    }
+
+
+def require_beyond(name: str, warn: Bound, word: str, graver: Bound, *, floor: bool) -> None:
+    """Raise `ValueError` unless the graver level of a limit lies beyond its warning, or at it."""
+    if warn is None or graver is None or warn == graver or (graver < warn) == floor:
+        return
+    side = "below" if floor else "above"
+    raise ValueError(f"{name}.{word} must lie {side} {name}.warn: {graver:g}, {warn:g}")
 
 
 class Verdict(BaseModel):
