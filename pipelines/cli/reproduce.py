@@ -81,15 +81,15 @@ def reproduce(
     data = data or _datasets()
     try:
         sets = datasets.split(",") if datasets else None
-        if name in _BY_CELLS and name != "leaderboard":
-            report = module.run(data, to, datasets=sets, quick=quick)
-        elif name == "leaderboard":
+        if name == "leaderboard":
             # The whole table belongs into the document beside the code, where there is one.
             readme = Path(str(module.__file__)).with_name("README.md")
             whole = not quick and sets is None and readme.is_file()
             report = module.run(
                 data, to, datasets=sets, quick=quick, readme=readme if whole else None
             )
+        elif name in _BY_CELLS:
+            report = module.run(data, to, datasets=sets, quick=quick)
         else:
             report = module.reproduce(data, to)
     except DatasetError as error:

@@ -73,6 +73,7 @@ def prefect_client() -> Iterator[SyncPrefectClient]:
             f"The Prefect server at {url} answered {status}: {_detail(error.response)}."
         ) from error
     except (httpx.TransportError, RuntimeError) as error:
+        # Prefect's own check of the address raises no better kind: "Failed to reach API at ...".
         if isinstance(error, RuntimeError) and "reach" not in str(error):
             raise
         raise PipelineError(

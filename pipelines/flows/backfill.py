@@ -18,12 +18,13 @@ from pipelines.errors import PipelineError
 from pipelines.flows.artefacts import markdown, publish
 from pipelines.flows.forms import BackfillForm
 from pipelines.flows.guard import only_one
+from pipelines.flows.night import run_of
 from pipelines.flows.operate import operate, run_name
 from pipelines.flows.tasks import do_stage
 from pipelines.preprocess.session import LARGE_BYTES, session
 from pipelines.runs import STAGES, Run, StageName
 from pipelines.settings import Environment
-from pipelines.start import runs_url, start_run
+from pipelines.start import runs_url
 from pipelines.storage import open_storage
 from serving_export.errors import ExportError
 
@@ -55,15 +56,8 @@ def _backfill(form: BackfillForm) -> list[str]:
         for day in (
             form.first + timedelta(days=n) for n in range((form.last - form.first).days + 1)
         ):
-            chained = [f'warm_start="{done[-1].run_id}"'] if form.warm and done else []
-            run = start_run(
-                source=form.source,
-                as_of=day,
-                profile=form.profile,
-                overrides=[*form.settings, *chained],
-                runs=runs,
-            )
-            for stage in stages(form.until):
+            run = run_of(form, day, runs, start=done[-1].run_id if form.warm and done else None)
+            for stage in STAGES[: STAGES.index(form.until) + 1]:
                 lease.check()
                 try:
                     do_stage(stage, run, why=form.why)
@@ -73,11 +67,6 @@ def _backfill(form: BackfillForm) -> list[str]:
             done.append(run)
             publish.as_markdown("summary", _told(form, done))
     return [run.run_id for run in done]
-
-
-def stages(until: StageName) -> tuple[StageName, ...]:
-    """The stages of a night up to one."""
-    return STAGES[: STAGES.index(until) + 1]
 
 
 def _spark(until: StageName) -> AbstractContextManager[object]:

@@ -15,7 +15,7 @@ from prefect.context import FlowRunContext
 from prefect.runtime import flow_run
 
 from pipelines.errors import UsageError
-from pipelines.flows.forms import RetrainForm
+from pipelines.flows.forms import BackfillForm, RetrainForm
 from pipelines.flows.tasks import AGAIN, TRIES_AGAIN
 from pipelines.profile import load_profile
 from pipelines.runs import Run, last_published
@@ -59,16 +59,21 @@ def begin(form: RetrainForm) -> Run:
 def _begin(values: dict[str, object], as_of: str, runs: str) -> str:
     form, day = RetrainForm.model_validate(values), date.fromisoformat(as_of)
     start = _start(form, open_storage(runs), day)
+    run = run_of(form, day, runs, start=start)
+    log.info("This is run %s in %s.", run.run_id, run.storage.url)
+    return run.run_id
+
+
+def run_of(form: RetrainForm | BackfillForm, day: date, runs: str, *, start: str | None) -> Run:
+    """The run of one night of a form, whose training starts from another run, or from nothing."""
     chained = [] if start is None else [f'warm_start="{start}"']
-    run = start_run(
+    return start_run(
         source=form.source,
         as_of=day,
         profile=form.profile,
         overrides=[*form.settings, *chained],
         runs=runs,
     )
-    log.info("This is run %s in %s.", run.run_id, run.storage.url)
-    return run.run_id
 
 
 def _start(form: RetrainForm, runs: Storage, day: date) -> str | None:

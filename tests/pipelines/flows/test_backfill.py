@@ -10,6 +10,7 @@ import pytest
 
 from pipelines.errors import PipelineError
 from pipelines.flows import backfill as flows
+from pipelines.flows import night
 from pipelines.flows.forms import BackfillForm
 
 FIRST, LAST = date(2024, 2, 28), date(2024, 3, 1)
@@ -30,7 +31,7 @@ def done(monkeypatch, tmp_path):
             raise PipelineError("The shop is closed.")
         asked.append((stage, run.run_id))
 
-    monkeypatch.setattr(flows, "start_run", start_run)
+    monkeypatch.setattr(night, "start_run", start_run)
     monkeypatch.setattr(flows, "do_stage", do_stage)
     monkeypatch.setattr(flows, "_spark", lambda until: nullcontext())
     monkeypatch.setattr(flows, "_told", lambda form, runs: "")
