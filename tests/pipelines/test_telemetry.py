@@ -238,7 +238,8 @@ def test_without_the_packages_it_says_what_to_install(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    for name in [name for name in sys.modules if name.startswith("opentelemetry.")]:
+    loaded = [name for name in sys.modules if name.startswith(("opentelemetry.", "pipelines.otlp"))]
+    for name in loaded:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "opentelemetry.sdk.trace", None)
     run.finish("train", lambda _: METRICS["train"])
