@@ -11,9 +11,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
+from hyperrec_core.kernels.triples import Triples, unit_ball
 from hyperrec_core.models import ranges
 from hyperrec_core.models.triplets import TripletsConfig
 from hyperrec_core.scores import ScoreName
@@ -59,6 +62,19 @@ class UnitBall:
         near, far = (u - j).square().sum(-1), (u - k).square().sum(-1)
         loss: Tensor = self._margin + near - far
         return loss.clamp_min(0.0)
+
+    def coordinates(self, points: Tensor) -> Tensor:
+        return points
+
+    def derive(
+        self,
+        users: NDArray[np.float32],
+        items: NDArray[np.float32],
+        triples: Triples,
+        by_users: NDArray[np.float32],
+        by_items: NDArray[np.float32],
+    ) -> float:
+        return unit_ball(users, items, triples, np.float32(self._margin), by_users, by_items)
 
     def move(self, points: Tensor, gradient: Tensor, rate: float) -> Tensor:
         moved = points - rate * gradient

@@ -25,10 +25,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from hyperrec_core.geometry import poincare
+from hyperrec_core.kernels.triples import BallLoss, Triples, ball
 from hyperrec_core.models import ranges
 from hyperrec_core.models.triplets import TripletsConfig
 from hyperrec_core.scores import ScoreName
@@ -91,13 +94,32 @@ class Ball:
         near, far = (poincare.distance(points[0], x, c) for x in points[1:])
         loss: Tensor = (config.margin + near.square() - far.square()).clamp_min(0.0)
         if config.distortion:
-            flat = [x if config.tangent else poincare.log_origin(x, c) for x in (u, j, k)]
+            flat = [self._flat(x) for x in (u, j, k)]
             distorted = [
                 _distortion(curved, flat[0], x)
                 for curved, x in zip((near, far), flat[1:], strict=True)
             ]
             loss = loss + config.distortion * (distorted[0] + distorted[1])
         return loss
+
+    def coordinates(self, points: Tensor) -> Tensor:
+        ball = self._ball(points)
+        if not self._config.distortion:
+            return ball
+        return torch.cat((ball, self._flat(points)), dim=1)
+
+    def derive(
+        self,
+        users: NDArray[np.float32],
+        items: NDArray[np.float32],
+        triples: Triples,
+        by_users: NDArray[np.float32],
+        by_items: NDArray[np.float32],
+    ) -> float:
+        config = self._config
+        settings = (config.margin, config.curvature, config.distortion, _NEAREST)
+        loss = BallLoss(*map(np.float32, settings))
+        return ball(users, items, triples, loss, by_users, by_items)
 
     def move(self, points: Tensor, gradient: Tensor, rate: float) -> Tensor:
         c = self._config.curvature
@@ -122,6 +144,11 @@ class Ball:
         return (
             poincare.project(poincare.exp_origin(points, c), c) if self._config.tangent else points
         )
+
+    def _flat(self, points: Tensor) -> Tensor:
+        """Their tangent vectors at the origin."""
+        c = self._config.curvature
+        return points if self._config.tangent else poincare.log_origin(points, c)
 
 
 def _distortion(curved: Tensor, v: Tensor, w: Tensor) -> Tensor:

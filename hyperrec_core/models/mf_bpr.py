@@ -9,9 +9,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
+from hyperrec_core.kernels.triples import Triples, factors
 from hyperrec_core.models import ranges
 from hyperrec_core.models.triplets import TripletsConfig
 from hyperrec_core.scores import ScoreName
@@ -56,6 +59,19 @@ class Factors:
         squares = sum(x.square().sum(-1) for x in (u, j, k))
         worse = (u * (k - j)).sum(-1)
         return torch.nn.functional.softplus(worse) + 0.5 * self._regularisation * squares
+
+    def coordinates(self, points: Tensor) -> Tensor:
+        return points
+
+    def derive(
+        self,
+        users: NDArray[np.float32],
+        items: NDArray[np.float32],
+        triples: Triples,
+        by_users: NDArray[np.float32],
+        by_items: NDArray[np.float32],
+    ) -> float:
+        return factors(users, items, triples, np.float32(self._regularisation), by_users, by_items)
 
     def move(self, points: Tensor, gradient: Tensor, rate: float) -> Tensor:
         return points - rate * gradient

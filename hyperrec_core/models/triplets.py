@@ -14,21 +14,27 @@ scored in two ways, by what `users` says:
             midpoint. It is what is judged, and what a reader computes of the published vectors.
 
 Training is the same for both. Points go out in the coordinates of `spaces`, one more than d.
+
+`Metric.loss` defines what a step does. On the processor a compiled twin of it does the step.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from typing import Any, ClassVar, Literal, NamedTuple, Protocol
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import embedding_bag
 
 from hyperrec_core.examples import Examples
 from hyperrec_core.histories import Batch, Histories
+from hyperrec_core.kernels.rows import number
+from hyperrec_core.kernels.triples import Triples
 from hyperrec_core.models import ranges
 from hyperrec_core.scores import Score, ScoreName
 from hyperrec_core.spaces import Geometry, space_of
@@ -88,6 +94,24 @@ class Metric(Protocol):
         """What each triple costs, [B, M]."""
         ...
 
+    def coordinates(self, points: Tensor) -> Tensor:
+        """What `derive` takes of points [r, d], float32 [r, any]; differentiable."""
+        ...
+
+    def derive(
+        self,
+        users: NDArray[np.float32],
+        items: NDArray[np.float32],
+        triples: Triples,
+        by_users: NDArray[np.float32],
+        by_items: NDArray[np.float32],
+    ) -> float:
+        """`loss` of triples, meant over M and summed; its derivatives are added to the last two.
+
+        All four arrays are `coordinates`, whose rows the triples name.
+        """
+        ...
+
     def move(self, points: Tensor, gradient: Tensor, rate: float) -> Tensor:
         """Points [r, d] after a step against their gradient [r, d]."""
         ...
@@ -101,17 +125,13 @@ class Metric(Protocol):
         ...
 
 
-class _Triples(NamedTuple):
-    """A step's triples.
+class _Step(NamedTuple):
+    """A step's triples by rows of the tables, and by the numbers of the rows that they touch."""
 
-    Shapes: `users` and `positives` int64 [B], `negatives` int64 [B, M]; `counts` float32 [B, M], 0
-    where the user has interacted with the negative after all, else 1.
-    """
-
+    rows: Triples
     users: Tensor
-    positives: Tensor
-    negatives: Tensor
-    counts: Tensor
+    items: Tensor
+    numbers: Triples
 
 
 class Triplets:
@@ -123,53 +143,84 @@ class Triplets:
         self.knows_users = config.users == "table"
         self._config, self._metric, self._state = config, config.metric(), state
         self._space = space_of(self._metric.geometry)
+        self._places = {name: np.full(len(table), -1, np.int32) for name, table in state.items()}
         self._weights = torch.tensor([config.recency**lag for lag in range(config.lags)])
 
     def learn_from(self, train: Histories) -> Histories:
         return train.every_position()
 
-    def prepare(self, batch: Examples) -> _Triples:
-        device = self._state[_TARGET].device
-        per_segment = torch.from_numpy(batch.heads).diff()
-        per_history = torch.from_numpy(batch.first_labels).diff()
-        segment = torch.arange(len(batch.rows)).repeat_interleave(per_segment)
-        segment = segment.repeat_interleave(per_history)
-        labels, drawn = len(batch.labels), len(batch.negatives)
+    def prepare(self, batch: Examples) -> _Step:
+        labels = len(batch.labels)
+        segment = np.repeat(np.arange(len(batch.rows)), np.diff(batch.heads))
+        segment = np.repeat(segment, np.diff(batch.first_labels))
         # Negatives are dealt out in turn: neighbouring labels, often of one user, get other ones.
-        dealt = torch.arange(labels * self._config.negatives_per_label).view(labels, -1) % drawn
-        seen = torch.from_numpy(batch.seen)[segment.unsqueeze(1), dealt]
-        return _Triples(
-            torch.from_numpy(batch.rows).long()[segment].to(device),
-            torch.from_numpy(batch.labels).long().to(device),
-            torch.from_numpy(batch.negatives).long()[dealt].to(device),
-            (~seen).float().to(device),
+        dealt = np.arange(labels * self._config.negatives_per_label) % len(batch.negatives)
+        dealt = dealt.reshape(labels, -1)
+        triples = Triples(
+            batch.rows[segment],
+            batch.labels,
+            batch.negatives[dealt],
+            batch.seen[segment[:, np.newaxis], dealt],
         )
+        users, by_user = self._number(_USERS, triples.users, triples.users[:0])
+        items, by_item = self._number(_TARGET, triples.positives, triples.negatives.ravel())
+        numbers = Triples(
+            by_user, by_item[:labels], by_item[labels:].reshape(dealt.shape), triples.seen
+        )
+        return _Step(triples, users, items, numbers)
 
-    def step(self, batch: _Triples, *, rate: float, meanwhile: Callable[[], None]) -> Tensor:
+    def _number(
+        self, name: str, first: NDArray[np.int32], second: NDArray[np.int32]
+    ) -> tuple[Tensor, NDArray[np.int32]]:
+        """The distinct rows of two indices, on the device, and both in terms of them."""
+        size = len(first) + len(second)
+        found, numbers = np.empty(size, np.int32), np.empty(size, np.int32)
+        count = number(first, second, self._places[name], found, numbers)
+        return torch.from_numpy(found[:count]).long().to(self._state[name].device), numbers
+
+    def step(self, batch: _Step, *, rate: float, meanwhile: Callable[[], None]) -> Tensor | float:
         # A step's tensors are small: a second thread would cost more than it does.
         with one_thread():
-            loss = self._step(batch, rate * self._config.learning_rate)
+            tables = self._state[_USERS], self._state[_TARGET]
+            points = [
+                table[rows].requires_grad_()
+                for table, rows in zip(tables, (batch.users, batch.items), strict=True)
+            ]
+            fused = tables[0].device.type == "cpu" and tables[0].dtype == torch.float32
+            loss, gradients = (self._fused if fused else self._derived)(points, batch.numbers)
+            rate *= self._config.learning_rate
+            with torch.no_grad():
+                for table, rows, x, gradient in zip(
+                    tables, (batch.users, batch.items), points, gradients, strict=True
+                ):
+                    table[rows] = self._metric.move(x, gradient, rate)
         meanwhile()
-        return loss
+        return loss / max(float((~batch.rows.seen).mean(1).sum()), 1.0)
 
-    def _step(self, batch: _Triples, rate: float) -> Tensor:
-        users, items = self._state[_USERS], self._state[_TARGET]
-        u = users[batch.users].unsqueeze(1).requires_grad_()
-        j = items[batch.positives].unsqueeze(1).requires_grad_()
-        k = items[batch.negatives].requires_grad_()
+    def _derived(
+        self, points: Sequence[Tensor], triples: Triples
+    ) -> tuple[Tensor, Sequence[Tensor]]:
+        """The summed loss, and its gradients by points of users and of items."""
+        users, items = points
+        by_user, by_item, others, seen = (torch.from_numpy(x).to(users.device) for x in triples)
+        u, j, k = users[by_user].unsqueeze(1), items[by_item].unsqueeze(1), items[others]
         with torch.enable_grad():
-            loss = (self._metric.loss(u, j, k) * batch.counts).mean(1).sum()
-            by_u, by_j, by_k = torch.autograd.grad(loss, (u, j, k))
-        self._descend(users, batch.users, by_u.squeeze(1), rate)
-        touched = torch.cat((batch.positives, batch.negatives.flatten()))
-        self._descend(items, touched, torch.cat((by_j.squeeze(1), by_k.flatten(0, 1))), rate)
-        return loss.detach() / batch.counts.mean(1).sum().clamp_min(1.0)
+            loss = (self._metric.loss(u, j, k) * ~seen).mean(1).sum()
+        return loss.detach(), torch.autograd.grad(loss, points)
 
-    def _descend(self, table: Tensor, touched: Tensor, gradient: Tensor, rate: float) -> None:
-        """One step for every touched row, however often the batch touches it."""
-        rows, place = torch.unique(touched, return_inverse=True)
-        total = gradient.new_zeros(len(rows), table.shape[1]).index_add_(0, place, gradient)
-        table[rows] = self._metric.move(table[rows], total, rate)
+    def _fused(
+        self, points: Sequence[Tensor], triples: Triples
+    ) -> tuple[float, Sequence[Tensor]]:
+        """`_derived` by a kernel."""
+        with torch.enable_grad():
+            taken = [self._metric.coordinates(x) for x in points]
+        by_taken = [torch.zeros_like(x) for x in taken]
+        loss = self._metric.derive(
+            *(x.detach().numpy() for x in taken), triples, *(x.numpy() for x in by_taken)
+        )
+        if all(x is y for x, y in zip(points, taken, strict=True)):
+            return loss, by_taken
+        return loss, torch.autograd.grad(taken, points, by_taken)
 
     def item_vectors(self) -> Tensor:
         score = Score(self._space, self._metric.score)

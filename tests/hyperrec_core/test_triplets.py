@@ -187,25 +187,28 @@ def test_a_batch_moves_its_rows_by_the_summed_gradient_of_its_triples(variant):
         learned, seed=1, number=1, batch_size=8, lags=4, per_history=9, negatives=20, items=ITEMS
     )
     batch = model.prepare(next(iter(shuffled.batches())))
-    assert (batch.counts == 0).any()
-    rows = learned.offsets[batch.users]
-    for row, user in enumerate(batch.users):
+    triples = batch.rows
+    users, positives, negatives = (torch.from_numpy(x).long() for x in triples[:3])
+    counts = torch.from_numpy(~triples.seen).double()
+    assert (counts == 0).any()
+    rows = learned.offsets[triples.users]
+    for row, user in enumerate(triples.users):
         own = learned.items[rows[row] : learned.offsets[user + 1]]
-        assert batch.positives[row] in own
-        assert [int(k in own) for k in batch.negatives[row]] == (1 - batch.counts[row]).tolist()
+        assert triples.positives[row] in own
+        assert [k in own for k in triples.negatives[row]] == triples.seen[row].tolist()
     loss = model.step(batch, rate=1e-3, meanwhile=lambda: None)
 
     metric = model._metric
 
     def cost(tables: dict[str, Tensor]) -> Tensor:
-        u = tables["users"][batch.users].unsqueeze(1)
-        j = tables["target"][batch.positives].unsqueeze(1)
-        k = tables["target"][batch.negatives]
-        return (metric.loss(u, j, k) * batch.counts).sum() / 3
+        u = tables["users"][users].unsqueeze(1)
+        j = tables["target"][positives].unsqueeze(1)
+        k = tables["target"][negatives]
+        return (metric.loss(u, j, k) * counts).sum() / 3
 
-    torch.testing.assert_close(loss.double(), cost(state) / (batch.counts.sum() / 3))
+    torch.testing.assert_close(loss, cost(state) / (counts.sum() / 3))
     small = 1e-6
-    for name, rows_of in (("users", batch.users), ("target", batch.positives)):
+    for name, rows_of in (("users", users), ("target", positives)):
         row = int(rows_of[0])
         slope = torch.zeros(D, dtype=torch.float64)
         for axis in range(D):
@@ -218,9 +221,47 @@ def test_a_batch_moves_its_rows_by_the_summed_gradient_of_its_triples(variant):
         rate = 1e-3 * config.learning_rate
         expected = metric.move(state[name][row : row + 1], slope.unsqueeze(0), rate)
         torch.testing.assert_close(model.state()[name][row], expected[0], rtol=0, atol=1e-10)
-    untouched = set(range(USERS)) - set(batch.users.tolist())
+    untouched = set(range(USERS)) - set(users.tolist())
     keep = torch.tensor(sorted(untouched))
     assert torch.equal(model.state()["users"][keep], state["users"][keep])
+
+
+KERNELS: dict[str, ModelConfig] = {
+    "hyperml": HyperMLConfig(dimensions=D, distortion=0.0),
+    "distorted": HyperMLConfig(dimensions=D, distortion=0.7, curvature=0.5),
+    "curved": HyperMLConfig(dimensions=D, distortion=0.3, curvature=8.0, margin=0.1),
+    "hyperts": HyperMLConfig(dimensions=D, distortion=0.3, curvature=2.0, tangent=True),
+    "cml": CMLConfig(dimensions=D),
+    "mf-bpr": MFBPRConfig(dimensions=D, regularisation=0.3),
+}
+
+
+@pytest.mark.parametrize("variant", KERNELS)
+def test_the_compiled_step_is_that_of_the_tensor_code(variant):
+    config = replace(KERNELS[variant], negatives_per_label=3)
+    c = getattr(config, "curvature", 1.0)
+    state = {"target": points(ITEMS, 1, c=c), "users": points(USERS, 2, c=c)}
+    # Two points at one place, and two at the origin.
+    state["users"][:10] = state["target"][:10]
+    state["users"][10], state["target"][10] = 0.0, 0.0
+    exact, compiled = (
+        restore(config, {name: x.to(dtype, copy=True) for name, x in state.items()}, device=CPU)
+        for dtype in (torch.float64, torch.float32)
+    )
+    shuffled = Shuffled(
+        exact.learn_from(groups(0)), seed=1, number=1, batch_size=300, lags=4, per_history=9,
+        negatives=700, items=ITEMS,
+    )  # fmt: skip
+    batch = exact.prepare(next(iter(shuffled.batches())))
+    assert batch.rows.seen.any()
+    losses = [model.step(batch, rate=0.1, meanwhile=lambda: None) for model in (exact, compiled)]
+    assert isinstance(losses[1], float)
+    assert losses[1] == pytest.approx(float(losses[0]), rel=1e-5)
+    for name, before in state.items():
+        assert not torch.equal(exact.state()[name], before)
+        torch.testing.assert_close(
+            compiled.state()[name].double(), exact.state()[name], rtol=2e-4, atol=2e-6
+        )
 
 
 # --- Learning ------------------------------------------------------------------------------------
