@@ -102,7 +102,7 @@ def ball(
 
 @kernel
 def _squared_ratio(users: Any, u: int, items: Any, v: int, d: int, c: Any) -> Any:
-    """c |u - v|^2 / ((1 - c |u|^2)(1 - c |v|^2)), the square of sinh(sqrt(c) distance / 2)."""
+    """Of sinh(sqrt(c) distance / 2), the square: c |u - v|^2 / ((1 - c |u|^2)(1 - c |v|^2))."""
     apart = length_u = length_v = ZERO
     for i in range(d):
         difference = users[u, i] - items[v, i]

@@ -154,8 +154,8 @@ class Triplets:
         segment = np.repeat(np.arange(len(batch.rows)), np.diff(batch.heads))
         segment = np.repeat(segment, np.diff(batch.first_labels))
         # Negatives are dealt out in turn: neighbouring labels, often of one user, get other ones.
-        dealt = np.arange(labels * self._config.negatives_per_label) % len(batch.negatives)
-        dealt = dealt.reshape(labels, -1)
+        each = self._config.negatives_per_label
+        dealt = (np.arange(labels * each) % len(batch.negatives)).reshape(labels, each)
         triples = Triples(
             batch.rows[segment],
             batch.labels,
@@ -208,16 +208,15 @@ class Triplets:
             loss = (self._metric.loss(u, j, k) * ~seen).mean(1).sum()
         return loss.detach(), torch.autograd.grad(loss, points)
 
-    def _fused(
-        self, points: Sequence[Tensor], triples: Triples
-    ) -> tuple[float, Sequence[Tensor]]:
+    def _fused(self, points: Sequence[Tensor], triples: Triples) -> tuple[float, Sequence[Tensor]]:
         """`_derived` by a kernel."""
         with torch.enable_grad():
             taken = [self._metric.coordinates(x) for x in points]
         by_taken = [torch.zeros_like(x) for x in taken]
-        loss = self._metric.derive(
-            *(x.detach().numpy() for x in taken), triples, *(x.numpy() for x in by_taken)
+        (users, items), (by_users, by_items) = (
+            [x.detach().numpy() for x in tensors] for tensors in (taken, by_taken)
         )
+        loss = self._metric.derive(users, items, triples, by_users, by_items)
         if all(x is y for x, y in zip(points, taken, strict=True)):
             return loss, by_taken
         return loss, torch.autograd.grad(taken, points, by_taken)
