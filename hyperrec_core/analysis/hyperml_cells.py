@@ -25,36 +25,36 @@ from hyperrec_core.models.cml import CMLConfig
 from hyperrec_core.models.hyperml import HyperMLConfig
 from hyperrec_core.models.mf_bpr import MFBPRConfig
 
-_VERSION = 1  # of the protocol and of code that changes results
+_VERSION = 2  # of the protocol and of code that changes results
 SEED, _CANDIDATES_SEED = 1, 7
 _NEGATIVES = 100
 _BATCH = 512
-EXAMPLES, EPOCHS = 20_000_000, 60  # of a cell: as many epochs as these allow, no more than those
+EXAMPLES, EPOCHS = 12_000_000, 40  # of a cell: as many epochs as these allow, no more than those
 QUICK_EPOCHS = 4
 
-_HYPERML = HyperMLConfig(users="table", margin=0.5, distortion=0.0, learning_rate=0.05)
-_CML = CMLConfig(users="table", learning_rate=0.05)
-_BPR = MFBPRConfig(users="table")
+_HYPERML = HyperMLConfig(
+    users="table", negatives_per_label=4, margin=2.0, distortion=0.0, learning_rate=0.05
+)
+_CML = CMLConfig(users="table", negatives_per_label=4, margin=0.5, learning_rate=0.02)
+_BPR = MFBPRConfig(users="table", regularisation=0.05, learning_rate=0.4)
 
 GRIDS: Mapping[str, tuple[ModelConfig, ...]] = {
     "HyperML": (
         _HYPERML,
+        replace(_HYPERML, learning_rate=0.02),
         replace(_HYPERML, distortion=0.1),
-        replace(_HYPERML, learning_rate=0.1),
-        replace(_HYPERML, margin=0.2),
-        replace(_HYPERML, margin=0.1),
-        replace(_HYPERML, curvature=0.5),
+        replace(_HYPERML, margin=0.5, learning_rate=0.02),
     ),
-    "CML": tuple(replace(_CML, margin=m, learning_rate=r) for r in (0.05, 0.2) for m in (0.5, 0.2)),
-    "MF-BPR": tuple(
-        replace(_BPR, regularisation=weight, learning_rate=rate)
-        for rate in (0.1, 0.4)
-        for weight in (0.01, 0.05)
+    "CML": (_CML, replace(_CML, learning_rate=0.05), replace(_CML, margin=0.2)),
+    "MF-BPR": (
+        _BPR,
+        replace(_BPR, regularisation=0.02),
+        replace(_BPR, regularisation=0.1),
+        replace(_BPR, learning_rate=0.1, regularisation=0.02),
     ),
-    "HyperTS": tuple(
-        replace(_HYPERML, tangent=True, margin=m, learning_rate=r)
-        for r in (0.05, 0.1)
-        for m in (0.5, 0.2)
+    "HyperTS": (
+        replace(_HYPERML, tangent=True),
+        replace(_HYPERML, tangent=True, learning_rate=0.02),
     ),
 }
 """What is tried of each model, first the setting that a quick run keeps to."""

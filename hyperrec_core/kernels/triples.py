@@ -11,9 +11,18 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from hyperrec_core.kernels.compiled import HALF, ONE, TWO, ZERO, kernel
+from hyperrec_core.kernels.compiled import FOUR, HALF, ONE, TWO, ZERO, dot, kernel
 
 _SMALL = np.float32(1e-9)  # asinh(y) / y is 1 below
+
+# As far out as `poincare.project` lets points, times sqrt(c).
+_LARGEST = np.float32(1.0 - np.finfo(np.float32).eps ** 0.5)
+
+# Of series in m^2: what they leave out is below 1e-5 of their value.
+_NEAR = np.float32(0.02)
+_THIRD, _FIFTH, _2_15 = (np.float32(x) for x in (1 / 3, 1 / 5, 2 / 15))
+_2_3, _4_5, _6_7 = (np.float32(x) for x in (2 / 3, 4 / 5, 6 / 7))
+_8_15, _34_105 = (np.float32(x) for x in (8 / 15, 34 / 105))
 
 
 class Triples(NamedTuple):
@@ -40,6 +49,7 @@ class BallLoss(NamedTuple):
     curvature: Any
     distortion: Any
     nearest: Any
+    flat: bool
 
 
 @kernel
@@ -49,7 +59,7 @@ def ball(
     """HyperML's loss (eq. 11-13), and its derivatives.
 
     Args:
-        users: points of the ball in the first d columns; with distortion, their tangent vectors at
+        users: points of the ball in the first d columns; with `loss.flat`, their tangent vectors at
             the origin in the next d. [r, d] or [r, 2 d].
         items: the same of items.
         triples: of these rows.
@@ -61,7 +71,7 @@ def ball(
         The sum over B of the mean over M.
     """
     total, drawn = 0.0, triples.negatives.shape[1]
-    d = users.shape[1] // 2 if loss.distortion > ZERO else users.shape[1]
+    d = users.shape[1] // 2 if loss.flat else users.shape[1]
     weight = ONE / np.float32(drawn)
     for b in range(len(triples.users)):
         u, j = triples.users[b], triples.positives[b]
@@ -179,6 +189,86 @@ def _distort(
             by_users[u, i] += along
             by_items[v, i] -= along
     return sign * (curved - flat) / flat, sign / flat
+
+
+@kernel
+def unfold(points: Any, c: Any, tangent: bool, both: Any) -> None:
+    """Points of the ball, [r, d], and their tangent vectors at the origin, side by side, [r, 2 d].
+
+    With `tangent` the points are the tangent vectors (`poincare.exp_origin`, projected; else
+    `poincare.log_origin`).
+    """
+    d = points.shape[1]
+    for r in range(len(points)):
+        stretch, _ = _radial(points[r], c, tangent)
+        for i in range(d):
+            x = points[r, i]
+            both[r, i] = stretch * x if tangent else x
+            both[r, d + i] = x if tangent else stretch * x
+
+
+@kernel
+def fold(points: Any, c: Any, tangent: bool, by_both: Any, by_points: Any) -> None:
+    """Add the derivatives by points to those of theirs by what `unfold` made of them."""
+    d = points.shape[1]
+    stretched, kept = (0, d) if tangent else (d, 0)
+    for r in range(len(points)):
+        stretch, change = _radial(points[r], c, tangent)
+        along = ZERO
+        for i in range(d):
+            along += points[r, i] * by_both[r, stretched + i]
+        along *= change
+        for i in range(d):
+            by_points[r, i] += (
+                by_both[r, kept + i] + stretch * by_both[r, stretched + i] + along * points[r, i]
+            )
+
+
+@kernel
+def _radial(x: Any, c: Any, tangent: bool) -> Any:
+    """How much longer a map at the origin makes x, s(|x|), and s'(|x|) / |x|.
+
+    s(n) is tanh(m) / m outwards from the tangent space and artanh(m) / m back, m = sqrt(c) n. Their
+    derivatives cancel near the origin, where the first terms of their series take their place.
+    """
+    squared = c * dot(x, x)
+    if squared < _NEAR:
+        if tangent:
+            stretch = ONE - squared * (_THIRD - squared * _2_15)
+            return stretch, -c * (_2_3 - squared * (_8_15 - squared * _34_105))
+        stretch = ONE + squared * (_THIRD + squared * _FIFTH)
+        return stretch, c * (_2_3 + squared * (_4_5 + squared * _6_7))
+    length = np.float32(math.sqrt(squared))
+    if tangent:
+        reached = np.float32(math.tanh(length))
+        slope = ONE - reached * reached
+        if reached > _LARGEST:
+            reached, slope = _LARGEST, ZERO
+        stretch = reached / length
+    else:
+        stretch = np.float32(math.atanh(length)) / length
+        slope = ONE / (ONE - squared)
+    return stretch, c * (slope - stretch) / squared
+
+
+@kernel
+def descend(points: Any, gradient: Any, rate: Any, c: Any, longest: Any, tangent: bool) -> None:
+    """`hyperml.Ball.move`, in place."""
+    for r in range(len(points)):
+        factor, scale = TWO, rate / FOUR
+        if not tangent:
+            rest = ONE - c * dot(points[r], points[r])
+            factor, scale = TWO / rest, rate * rest * rest / FOUR
+        steep = np.float32(math.sqrt(c * dot(gradient[r], gradient[r])))
+        scale /= max(factor * scale * steep / longest, ONE)
+        squared = ZERO
+        for i in range(points.shape[1]):
+            moved = points[r, i] - scale * gradient[r, i]
+            points[r, i] = moved
+            squared += moved * moved
+        reached = np.float32(math.sqrt(c * squared))
+        if not tangent and reached > _LARGEST:
+            points[r] *= _LARGEST / reached
 
 
 @kernel

@@ -63,9 +63,6 @@ class UnitBall:
         loss: Tensor = self._margin + near - far
         return loss.clamp_min(0.0)
 
-    def coordinates(self, points: Tensor) -> Tensor:
-        return points
-
     def derive(
         self,
         users: NDArray[np.float32],

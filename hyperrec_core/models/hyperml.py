@@ -31,7 +31,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from hyperrec_core.geometry import poincare
-from hyperrec_core.kernels.triples import BallLoss, Triples, ball
+from hyperrec_core.kernels import triples as kernels
 from hyperrec_core.models import ranges
 from hyperrec_core.models.triplets import TripletsConfig
 from hyperrec_core.scores import ScoreName
@@ -102,27 +102,41 @@ class Ball:
             loss = loss + config.distortion * (distorted[0] + distorted[1])
         return loss
 
-    def coordinates(self, points: Tensor) -> Tensor:
-        ball = self._ball(points)
-        if not self._config.distortion:
-            return ball
-        return torch.cat((ball, self._flat(points)), dim=1)
-
     def derive(
         self,
         users: NDArray[np.float32],
         items: NDArray[np.float32],
-        triples: Triples,
+        triples: kernels.Triples,
         by_users: NDArray[np.float32],
         by_items: NDArray[np.float32],
     ) -> float:
-        config = self._config
-        settings = (config.margin, config.curvature, config.distortion, _NEAREST)
-        loss = BallLoss(*map(np.float32, settings))
-        return ball(users, items, triples, loss, by_users, by_items)
+        config, c = self._config, np.float32(self._config.curvature)
+        flat = config.tangent or config.distortion > 0.0
+        loss = kernels.BallLoss(
+            np.float32(config.margin), c, np.float32(config.distortion), np.float32(_NEAREST), flat
+        )
+        if not flat:
+            return kernels.ball(users, items, triples, loss, by_users, by_items)
+        both_users, both_items = (
+            np.empty((len(x), 2 * x.shape[1]), np.float32) for x in (users, items)
+        )
+        kernels.unfold(users, c, config.tangent, both_users)
+        kernels.unfold(items, c, config.tangent, both_items)
+        by_both_users, by_both_items = np.zeros_like(both_users), np.zeros_like(both_items)
+        total = kernels.ball(both_users, both_items, triples, loss, by_both_users, by_both_items)
+        kernels.fold(users, c, config.tangent, by_both_users, by_users)
+        kernels.fold(items, c, config.tangent, by_both_items, by_items)
+        return total
 
     def move(self, points: Tensor, gradient: Tensor, rate: float) -> Tensor:
         c = self._config.curvature
+        if points.device.type == "cpu" and points.dtype == torch.float32:
+            moved = points.clone()
+            kernels.descend(
+                moved.numpy(), gradient.numpy(), np.float32(rate), np.float32(c),
+                np.float32(_LONGEST_STEP), self._config.tangent,
+            )  # fmt: skip
+            return moved
         if self._config.tangent:
             # The tangent space has the metric of the ball at the origin.
             factor = torch.full_like(points[:, :1], 2.0)

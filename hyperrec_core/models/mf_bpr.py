@@ -60,9 +60,6 @@ class Factors:
         worse = (u * (k - j)).sum(-1)
         return torch.nn.functional.softplus(worse) + 0.5 * self._regularisation * squares
 
-    def coordinates(self, points: Tensor) -> Tensor:
-        return points
-
     def derive(
         self,
         users: NDArray[np.float32],

@@ -94,10 +94,6 @@ class Metric(Protocol):
         """What each triple costs, [B, M]."""
         ...
 
-    def coordinates(self, points: Tensor) -> Tensor:
-        """What `derive` takes of points [r, d], float32 [r, any]; differentiable."""
-        ...
-
     def derive(
         self,
         users: NDArray[np.float32],
@@ -108,7 +104,7 @@ class Metric(Protocol):
     ) -> float:
         """`loss` of triples, meant over M and summed; its derivatives are added to the last two.
 
-        All four arrays are `coordinates`, whose rows the triples name.
+        All four arrays are [r, d], and the triples name their rows.
         """
         ...
 
@@ -182,18 +178,13 @@ class Triplets:
         # A step's tensors are small: a second thread would cost more than it does.
         with one_thread():
             tables = self._state[_USERS], self._state[_TARGET]
-            points = [
-                table[rows].requires_grad_()
-                for table, rows in zip(tables, (batch.users, batch.items), strict=True)
-            ]
+            touched = batch.users, batch.items
+            points = [table[rows] for table, rows in zip(tables, touched, strict=True)]
             fused = tables[0].device.type == "cpu" and tables[0].dtype == torch.float32
             loss, gradients = (self._fused if fused else self._derived)(points, batch.numbers)
             rate *= self._config.learning_rate
-            with torch.no_grad():
-                for table, rows, x, gradient in zip(
-                    tables, (batch.users, batch.items), points, gradients, strict=True
-                ):
-                    table[rows] = self._metric.move(x, gradient, rate)
+            for table, rows, x, gradient in zip(tables, touched, points, gradients, strict=True):
+                table[rows] = self._metric.move(x, gradient, rate)
         meanwhile()
         return loss / max(float((~batch.rows.seen).mean(1).sum()), 1.0)
 
@@ -201,25 +192,21 @@ class Triplets:
         self, points: Sequence[Tensor], triples: Triples
     ) -> tuple[Tensor, Sequence[Tensor]]:
         """The summed loss, and its gradients by points of users and of items."""
-        users, items = points
+        users, items = leaves = [x.detach().requires_grad_() for x in points]
         by_user, by_item, others, seen = (torch.from_numpy(x).to(users.device) for x in triples)
         u, j, k = users[by_user].unsqueeze(1), items[by_item].unsqueeze(1), items[others]
         with torch.enable_grad():
             loss = (self._metric.loss(u, j, k) * ~seen).mean(1).sum()
-        return loss.detach(), torch.autograd.grad(loss, points)
+        return loss.detach(), torch.autograd.grad(loss, leaves)
 
     def _fused(self, points: Sequence[Tensor], triples: Triples) -> tuple[float, Sequence[Tensor]]:
         """`_derived` by a kernel."""
-        with torch.enable_grad():
-            taken = [self._metric.coordinates(x) for x in points]
-        by_taken = [torch.zeros_like(x) for x in taken]
-        (users, items), (by_users, by_items) = (
-            [x.detach().numpy() for x in tensors] for tensors in (taken, by_taken)
+        users, items = points
+        by_users, by_items = gradients = [torch.zeros_like(x) for x in points]
+        loss = self._metric.derive(
+            users.numpy(), items.numpy(), triples, by_users.numpy(), by_items.numpy()
         )
-        loss = self._metric.derive(users, items, triples, by_users, by_items)
-        if all(x is y for x, y in zip(points, taken, strict=True)):
-            return loss, by_taken
-        return loss, torch.autograd.grad(taken, points, by_taken)
+        return loss, gradients
 
     def item_vectors(self) -> Tensor:
         score = Score(self._space, self._metric.score)
