@@ -22,6 +22,9 @@ _ACCUMULATOR_START = 1e-12
 # Riemannian Adam's decay rates (Bécigneul & Ganea 2019), those of Adam.
 _MOMENTUM, _SECOND_MOMENT = 0.9, 0.999
 
+# Adam's guard (Kingma & Ba 2015): an element whose gradients are all 0 divides by this.
+_GUARD = 1e-8
+
 
 def new_state(name: OptimiserName, table: Tensor) -> dict[str, Tensor]:
     """What the optimiser remembers of each row of a table, [n, D].
@@ -111,3 +114,28 @@ def adagrad_(
     """One Adagrad step in place, element by element (Duchi et al. 2011)."""
     accumulator += gradient * gradient
     parameter -= learning_rate * gradient / accumulator.sqrt()
+
+
+def adam_(
+    parameter: Tensor,
+    mean: Tensor,
+    square: Tensor,
+    gradient: Tensor,
+    *,
+    steps: float,
+    learning_rate: float,
+) -> None:
+    """One Adam step in place, element by element (Kingma & Ba 2015).
+
+    Args:
+        parameter: what moves.
+        mean: running mean of its gradients, of the same shape; updated.
+        square: that of their squares; updated.
+        gradient: of the same shape.
+        steps: how many there are with this one.
+        learning_rate: the length of an element's first step.
+    """
+    mean.lerp_(gradient, 1.0 - _MOMENTUM)
+    square.lerp_(gradient.square(), 1.0 - _SECOND_MOMENT)
+    length = (square / (1.0 - _SECOND_MOMENT**steps)).sqrt_().add_(_GUARD)
+    parameter.addcdiv_(mean, length, value=-learning_rate / (1.0 - _MOMENTUM**steps))

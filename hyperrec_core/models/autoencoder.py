@@ -38,15 +38,13 @@ import torch
 from torch import Tensor
 from torch.nn.functional import embedding_bag, linear
 
+from hyperrec_core import optim
 from hyperrec_core.examples import Examples
 from hyperrec_core.geometry import poincare
 from hyperrec_core.histories import Batch, Histories
 from hyperrec_core.models import ranges
 
 _CONTEXT, _TARGET, _OWN = "context", "target", "own"
-
-# Adam's decay rates and guard, as Kingma & Ba 2015 have them.
-_FIRST, _SECOND, _GUARD = 0.9, 0.999, 1e-8
 
 _SEED_STEPS = 1 << 32  # more steps than any training has: no two seeds share a stream
 
@@ -169,14 +167,16 @@ class Autoencoder:
         return (drawn >= self.config.dropout).float()
 
     def _adam(self, gradients: Mapping[str, Tensor], rate: float) -> None:
-        steps = self._state["steps"].add_(1)
-        first, second = 1.0 - _FIRST ** float(steps), 1.0 - _SECOND ** float(steps)
+        steps = float(self._state["steps"].add_(1))
         for name, gradient in gradients.items():
-            mean = self._state[f"{name}.mean"].lerp_(gradient, 1.0 - _FIRST)
-            square = self._state[f"{name}.square"].lerp_(gradient.square(), 1.0 - _SECOND)
-            length = (square / second).sqrt_().add_(_GUARD)
-            rate_now = rate * self.config.learning_rate / first
-            self._state[name].addcdiv_(mean, length, value=-rate_now)
+            optim.adam_(
+                self._state[name],
+                self._state[f"{name}.mean"],
+                self._state[f"{name}.square"],
+                gradient,
+                steps=steps,
+                learning_rate=rate * self.config.learning_rate,
+            )
 
     def parameters(self) -> list[str]:
         """Names of the tensors that training moves."""
