@@ -145,6 +145,7 @@ def fit(
     items: int,
     seed: int,
     device: torch.device,
+    features: Tensor | None = None,
     start: dict[str, Tensor] | None = None,
     resume: Checkpoint | None = None,
     after_epoch: Callable[[Progress, dict[str, Tensor]], None] | None = None,
@@ -162,6 +163,7 @@ def fit(
         items: size of the vocabulary.
         seed: of the initial points, the order of examples and the negatives.
         device: where to compute.
+        features: what each item is like; see `models.build`.
         start: every tensor of the model before its first step, as of `warm.start_state`; without
             it, the model starts untrained.
         resume: a checkpoint of an earlier call with the same data, configuration and seed.
@@ -183,7 +185,12 @@ def fit(
     with _deterministic(device), one_blas_thread():
         counts = torch.from_numpy(np.bincount(train.items, minlength=items))
         model = models.build(
-            config.model, counts=counts, users=len(train.user_ids), seed=seed, device=device
+            config.model,
+            counts=counts,
+            users=len(train.user_ids),
+            seed=seed,
+            device=device,
+            features=features,
         )
         try:
             learned = model.learn_from(train)

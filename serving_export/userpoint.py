@@ -16,13 +16,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from serving_export import encoder
+from serving_export import attention, encoder
 from serving_export.errors import ExportError
 
 _GEOMETRIES = ("hyperboloid", "euclidean", "inner_product")
 # `uniform` has no lag weights: all items of a history count. The last is what models of format 1,
 # hyperboloids all, call `learned`.
-_AGGREGATORS = ("uniform", "window", "exponential", "learned", "learned_lags", "encoder")
+_AGGREGATORS = (
+    *("uniform", "window", "exponential", "learned", "learned_lags"),
+    *("encoder", "attention"),
+)
 
 
 def most_items(model: Mapping[str, Any]) -> int | None:
@@ -48,7 +51,7 @@ def user_point(
 
     On the hyperboloid s / sqrt(-<s,s>) with s = sum w_i x_i (Law et al. 2019), which is the
     Einstein midpoint of Chamberlain et al. 2019, eq. 24, with Lorentz factors. A weight is the
-    lag's times the event type's, as far as the model has them.
+    lag's times the event type's times that of attention, as far as the model has them.
 
     Args:
         model: model.json of the active version.
@@ -69,6 +72,8 @@ def user_point(
     weights = by_lag[: len(points)] if len(by_lag) else np.ones(len(points))
     if events is not None and by_event is not None:
         weights = weights * _event_weights(by_event, events)
+    if model["aggregator"]["kind"] == "attention":
+        weights = attention.weights(model["aggregator"], points, weights)
     total: NDArray[np.float64] = weights @ points
     if model["aggregator"]["kind"] == "encoder":
         user = encoder.encode(model["aggregator"], total[1:], float(np.linalg.norm(weights)))
