@@ -72,6 +72,12 @@ class PreprocessConfig(BaseModel):
         default=("purchase",), min_length=1, description="event types that can be labels"
     )
 
+    feature_column: str | None = Field(
+        default=None,
+        min_length=1,
+        description="column of the catalogue with a vector an item, for a model that learns from "
+        "features",
+    )
     window_days: int | None = Field(
         default=None, ge=2, description="days up to as_of that are read; by default all there are"
     )

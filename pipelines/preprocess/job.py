@@ -21,6 +21,7 @@ from pipelines.preprocess.accounts import Accounts
 from pipelines.preprocess.bots import mark_bots
 from pipelines.preprocess.compact import Day, compacted
 from pipelines.preprocess.compact_rows import AHEAD, QUARANTINE, ROWS, Kind, Part
+from pipelines.preprocess.features import write_features
 from pipelines.preprocess.histories import histories, write_histories
 from pipelines.preprocess.parts import read_parts
 from pipelines.preprocess.quality import after, check_drop_rules
@@ -62,11 +63,13 @@ def preprocess(
     config: PreprocessConfig,
     seed: int,
     attempt: Attempt,
+    features: pa.Table | None = None,
 ) -> dict[str, Any]:
     """Turn the raw blobs of a listing into labelled histories, written through the attempt.
 
     Outputs: ``vocabulary.parquet``, ``histories/{train,validation,test}/part-*.parquet``,
-    ``quarantine/part-*.parquet``, ``report.json`` and ``report.html``. The same listing,
+    ``quarantine/part-*.parquet``, ``report.json`` and ``report.html``, and ``features.parquet``
+    where there are features. The same listing,
     configuration and seed give equal outputs, whatever the order of rows and files, and whichever
     days are kept from earlier runs.
 
@@ -78,6 +81,7 @@ def preprocess(
         config: rules, limits and split.
         seed: of ties in time and of the validation draw.
         attempt: where outputs go.
+        features: of the catalogue's items, as of `features.read_features`.
 
     Returns:
         Metrics: counts of rows by what became of them (``rows_read`` is exactly ``rows_kept`` +
@@ -110,6 +114,8 @@ def preprocess(
             catalogue = _catalogue(spark, source_url, listing)
             items, table = _write_vocabulary(spark, assigned, catalogue, attempt)
             metrics["items"] = table.num_rows
+            if features is not None:
+                metrics |= write_features(features, table, attempt)
             metrics["items_without_interactions"] = table["count"].to_pylist().count(0)
             move(3, _STEPS, f"{table.num_rows:,} items")
             report = reported(

@@ -54,7 +54,9 @@ def vocabulary(assigned: DataFrame, catalogue: DataFrame | None) -> DataFrame:
     else:
         entry = F.struct("category", F.coalesce("is_live", F.lit(True)).alias("is_live"), "title")
         newest = F.max_by(entry, F.struct("source_file", F.xxhash64(entry))).alias("entry")
-        known = catalogue.where(is_item_id("item_id")).groupBy("item_id").agg(newest)
+        # A file of features alone says nothing of this.
+        says = F.expr("category IS NOT NULL OR is_live IS NOT NULL OR title IS NOT NULL")
+        known = catalogue.where(is_item_id("item_id") & says).groupBy("item_id").agg(newest)
         items = counts.join(known, "item_id", "full").select("item_id", "count", "entry.*")
         # Without a category nothing says where such an item belongs; catalogues made from
         # transactions have none and name fees and postage, too.

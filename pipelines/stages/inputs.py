@@ -14,9 +14,10 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from hyperrec_core import artefact, warm
+from hyperrec_core import artefact, features, warm
 from hyperrec_core.histories import POSITION_BYTES, Histories
 from hyperrec_core.models import ModelConfig
+from pipelines.preprocess.features import FILE as FEATURES
 from pipelines.preprocess.limits import Verdict
 from pipelines.preprocess.report import Report
 from pipelines.profile import Profile
@@ -59,6 +60,19 @@ def read_vocabulary(attempt: Attempt, *, untrained: bool = False) -> Vocabulary:
         is_live=np.array(table["is_live"].to_pylist(), dtype=bool),
         titles=table["title"].to_pylist(),
     )
+
+
+def read_features(attempt: Attempt, vocabulary: Vocabulary) -> NDArray[np.float32] | None:
+    """What the trained items are like: the catalogue's vectors, or else its categories. [n, F].
+
+    None where the catalogue has neither.
+    """
+    outputs = attempt.run.require("preprocess").outputs
+    if any(output.name == FEATURES for output in outputs):
+        column = _read(attempt, FEATURES).sort_by("item")["features"].combine_chunks()
+        return features.of_vectors(column.slice(0, len(vocabulary)))
+    found = features.of_categories(vocabulary.categories)
+    return found if found.shape[1] else None
 
 
 def publishable(vocabulary: Vocabulary, profile: Profile) -> NDArray[np.int64]:

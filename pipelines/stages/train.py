@@ -13,13 +13,14 @@ from typing import Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+import torch
 from torch import Tensor
 
 from hyperrec_core import artefact, cold, warm
 from hyperrec_core.analysis.disc import poincare_disc
 from hyperrec_core.fit import Checkpoint, Epoch, Progress, TrainingError, best_device, fit
 from hyperrec_core.histories import Histories
-from hyperrec_core.models import Model
+from hyperrec_core.models import Model, uses_features
 from pipelines.errors import NotFoundError, PipelineError
 from pipelines.profile import Profile, profile_of
 from pipelines.progress import bar
@@ -27,6 +28,7 @@ from pipelines.runs import Attempt, Manifest, Run
 from pipelines.stages.inputs import (
     Vocabulary,
     read_earlier,
+    read_features,
     read_histories,
     read_vocabulary,
 )
@@ -73,6 +75,7 @@ class _Inputs(NamedTuple):
     profile: Profile
     vocabulary: Vocabulary
     start: dict[str, Tensor] | None
+    features: Tensor | None
     train: Histories
     validation: Histories
 
@@ -81,9 +84,10 @@ def _read(run: Run, attempt: Attempt) -> _Inputs:
     profile = profile_of(run.record)
     vocabulary = read_vocabulary(attempt)
     start = _start(run, attempt, profile, vocabulary)
+    features = _features(attempt, profile, vocabulary)
     train = read_histories(attempt, "train", items=len(vocabulary))
     validation = read_histories(attempt, "validation", items=len(vocabulary))
-    return _Inputs(profile, vocabulary, start, train, validation)
+    return _Inputs(profile, vocabulary, start, features, train, validation)
 
 
 def _fit(inputs: _Inputs, **options: Any) -> tuple[Model, Progress]:
@@ -95,6 +99,7 @@ def _fit(inputs: _Inputs, **options: Any) -> tuple[Model, Progress]:
             items=len(inputs.vocabulary),
             seed=inputs.profile.seed,
             device=best_device(),
+            features=inputs.features,
             start=inputs.start,
             **options,
         )
@@ -161,6 +166,17 @@ def _start(
         counts=vocabulary.counts,
         seed=profile.seed,
     )
+
+
+def _features(attempt: Attempt, profile: Profile, vocabulary: Vocabulary) -> Tensor | None:
+    if not uses_features(profile.train.model):
+        return None
+    found = read_features(attempt, vocabulary)
+    if found is None:
+        log.warning("The catalogue has neither features nor categories: items are points alone.")
+        return None
+    log.info("Items have %d features; %d items none.", found.shape[1], (~found.any(axis=1)).sum())
+    return torch.from_numpy(found)
 
 
 class _Checkpoints:

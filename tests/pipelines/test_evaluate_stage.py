@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import json
+from collections.abc import Callable
 from datetime import date
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -88,10 +90,13 @@ def preprocessed(attempt: Attempt, *, labels: bool, strangers: int) -> dict[str,
 
 def trained(folder: Path, *overrides: str, labels: bool = True, strangers: int = 0) -> Run:
     profile = load_profile("default", [*SMALL, *overrides])
-    return trained_by(profile, folder, labels=labels, strangers=strangers)
+    work = partial(preprocessed, labels=labels, strangers=strangers)
+    return trained_by(profile, folder, preprocess=work)
 
 
-def trained_by(profile: Profile, folder: Path, *, labels: bool = True, strangers: int = 0) -> Run:
+def trained_by(
+    profile: Profile, folder: Path, preprocess: Callable[[Attempt], dict[str, Any]]
+) -> Run:
     record = RunRecord.identify(
         as_of=date(2024, 1, 9),
         source="file:///raw",
@@ -99,9 +104,7 @@ def trained_by(profile: Profile, folder: Path, *, labels: bool = True, strangers
         configuration=profile.model_dump(mode="json"),
     )
     run = Run.start(Folder(folder), record)
-    run.finish(
-        "preprocess", lambda attempt: preprocessed(attempt, labels=labels, strangers=strangers)
-    )
+    run.finish("preprocess", preprocess)
     run_train(run)
     return run
 

@@ -63,6 +63,7 @@ def test_the_shipped_profiles_are_the_documented_ones() -> None:
     assert profile_names() == [
         "autoencoder",
         "default",
+        "hvacf",
         "hyperml",
         "leave-last-out",
         "online-retail",

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 
@@ -16,6 +18,7 @@ from hyperrec_core.models import Model, restore
 from infra.local.published_keys import COSMOS_KEY
 from infra.local.services import cosmos_server
 from pipelines.errors import GateRefusedError, UsageError
+from pipelines.preprocess.features import write_features
 from pipelines.profile import load_profile, profile_of
 from pipelines.runs import Attempt, Run
 from pipelines.stages.evaluate import run_evaluate
@@ -24,20 +27,33 @@ from pipelines.stages.inputs import read_histories, read_vocabulary
 from pipelines.start import warm_start_run
 from pipelines.storage import Folder
 from serving_export.containers import DATABASE
-from tests.pipelines.test_evaluate_stage import ITEMS, USERS, trained_by
+from tests.pipelines.test_evaluate_stage import ITEMS, USERS, preprocessed, trained_by
 from tests.serving_export.publishing_support import Account
 
 SMALL = ("train.epochs=12", "train.batch_size=64", "train.negatives=64", "evaluate.negatives=20")
 PROFILES = {
     "hyperml": ("train.model.dimensions=8",),
+    "hvacf": ("train.model.dimensions=8", "train.model.learning_rate=0.05"),
     "autoencoder": ("train.model.dimensions=8", "train.model.learning_rate=0.03"),
 }
 
 
 def judged(folder: Path, profile: str, *overrides: str) -> Run:
-    run = trained_by(load_profile(profile, [*SMALL, *PROFILES[profile], *overrides]), folder)
+    settings = load_profile(profile, [*SMALL, *PROFILES[profile], *overrides])
+    run = trained_by(settings, folder, preprocess=_preprocessed)
     run_evaluate(run)
     return run
+
+
+def _preprocessed(attempt: Attempt) -> dict[str, Any]:
+    """With features of most items, which the models that have no use for them pass over."""
+    metrics = preprocessed(attempt, labels=True, strangers=0)
+    ids = [f"i{item:03d}" for item in range(ITEMS)]
+    vectors = np.random.default_rng(0).normal(size=(ITEMS, 6)).astype(np.float32)
+    lists = pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), 6)
+    found = pa.table({"item_id": ids, "features": lists}).slice(3)
+    named = pa.table({"item": pa.array(range(ITEMS), pa.int32()), "item_id": ids})
+    return metrics | write_features(found, named, attempt)
 
 
 def model_of(run: Run) -> Model:
@@ -82,6 +98,16 @@ def test_a_reader_answers_as_the_model_was_judged(
                 [by_id[name] for name in ids], scores[user], rtol=2e-5, atol=2e-5
             )
         assert len(reader.similar(ids[0], 5)) == 5
+
+
+def test_items_that_have_features_learn_from_them(tmp_path: Path) -> None:
+    run = judged(tmp_path, "hvacf", "train.epochs=1")
+    assert run.require("preprocess").metrics["items_without_features"] == 3
+    side = model_of(run).state()["side"]
+    assert (side[:3] == 0.0).all()
+    assert (side[3:] != 0.0).any(dim=1).all()
+    plain = judged(tmp_path, "hvacf", "train.epochs=1", "train.model.features=false")
+    assert "side" not in model_of(plain).state()
 
 
 def test_a_model_with_rows_for_users_is_judged_by_them_and_refused(tmp_path: Path) -> None:

@@ -43,6 +43,7 @@ def test_the_last_file_describes_an_item_and_nothing_else_changes(spark, assigne
         [
             ("a", ["old"], True, "old", "items/1.parquet"),
             ("a", ["new", "er"], False, "new", "items/2.parquet"),
+            ("a", None, None, None, "items/features.parquet"),  # it has another column
             ("c", None, None, "see", "items/1.parquet"),
             (None, [], True, "x", "items/1.parquet"),
         ],
