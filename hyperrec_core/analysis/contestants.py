@@ -23,7 +23,7 @@ from hyperrec_core.aggregate import WHOLE_HISTORY
 from hyperrec_core.analysis import peers
 from hyperrec_core.analysis.datasets import Split
 from hyperrec_core.evaluate import Scorer, model_scorer, popularity_scorer
-from hyperrec_core.models import CONFIGS, PointsConfig
+from hyperrec_core.models import CONFIGS, PointsConfig, uses_features
 
 Parameters = dict[str, Any]
 
@@ -50,6 +50,7 @@ FIXED: Mapping[str, Parameters] = {
     "inner-product": {"geometry": "inner_product"},
     "hyperml": {"name": "hyperml", "batch_size": 512, "negatives": 512},
     "cml": {"name": "cml", "batch_size": 512, "negatives": 512},
+    "hvacf": {"name": "hvacf", "batch_size": 512, "negatives": 512},
     "autoencoder": {"name": "autoencoder", "curvature": 0.0, "negatives": 100},
     "ball-autoencoder": {"name": "autoencoder", "negatives": 100},
 }
@@ -88,6 +89,7 @@ _TRIPLES_START = {
     **{"margin": 0.5, "dimensions": 64, "negatives_per_label": 1, "learning_rate": 0.05},
     **{"lags": 20, "recency": 0.8},
 }
+_HVACF_START = {"dimensions": 50, "learning_rate": 0.02, "adjustment": 0.1}
 _AUTOENCODER: Mapping[str, BaseDistribution] = {
     "loss": one_of("multinomial", "masked_mse"),
     "dimensions": one_of(64, 128),
@@ -111,6 +113,12 @@ SPACES: Mapping[str, Mapping[str, BaseDistribution]] = {
         "distortion": one_of(0.0, 0.1, 0.5),
     },
     "cml": _TRIPLES,
+    "hvacf": {
+        **_TRIPLES,
+        "dimensions": one_of(50, 100),
+        "learning_rate": between(0.005, 0.1),
+        "adjustment": one_of(0.0, 0.1, 0.5),
+    },
     "autoencoder": _AUTOENCODER,
     "ball-autoencoder": {**_AUTOENCODER, "curvature": one_of(0.01, 0.1, 1.0)},
     "als": {
@@ -152,6 +160,10 @@ STARTS: Mapping[str, tuple[Parameters, ...]] = {
         {**_TRIPLES_START, "negatives_per_label": 4, "curvature": 1.0, "distortion": 0.0},
     ),
     "cml": (_TRIPLES_START, {**_TRIPLES_START, "negatives_per_label": 4}),
+    "hvacf": (
+        {**_TRIPLES_START, **_HVACF_START},
+        {**_TRIPLES_START, **_HVACF_START, "negatives_per_label": 4},
+    ),
     "autoencoder": (_AUTOENCODER_START, {**_AUTOENCODER_START, "batch_size": 64}),
     "ball-autoencoder": (
         {**_AUTOENCODER_START, "curvature": 0.1},
@@ -282,13 +294,16 @@ def _ours(name: str) -> Callable[[Parameters, _Fit], Fitted]:
             if time.monotonic() > what.effort.deadline:
                 raise OutOfTimeError("The trial took longer than the tuning time that was left.")
 
+        config = _config(name, parameters, what.effort.epochs)
+        features = what.split.features if uses_features(config.model) else None
         model, _ = training.fit(
             what.split.train,
             what.split.validation,
-            _config(name, parameters, what.effort.epochs),
+            config,
             items=what.split.items,
             seed=what.seed,
             device=torch.device("cpu"),
+            features=None if features is None else torch.from_numpy(features),
             after_epoch=watch,
         )
         return Fitted(model_scorer(model), model.lags)
@@ -313,6 +328,7 @@ CONTESTANTS: Mapping[str, Contestant] = {
     ),
     "hyperml": Contestant("HyperML", _ours("hyperml"), has_seed=True, has_epochs=True),
     "cml": Contestant("CML", _ours("cml"), has_seed=True, has_epochs=True),
+    "hvacf": Contestant("HVACF", _ours("hvacf"), has_seed=True, has_epochs=True),
     "autoencoder": Contestant("autoencoder", _ours("autoencoder"), has_seed=True, has_epochs=True),
     "ball-autoencoder": Contestant(
         "autoencoder on the ball", _ours("ball-autoencoder"), has_seed=True, has_epochs=True

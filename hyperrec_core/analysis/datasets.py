@@ -1,7 +1,8 @@
 """Public data sets as labelled histories, split as the papers split them.
 
 A folder holds one folder a set with `interactions.parquet` (`user_id`, `item_id`, `timestamp` in
-seconds or null, `position` within the user) and, for some, `item_categories.parquet`.
+seconds or null, `position` within the user) and, for some, `item_categories.parquet` or
+`item_attributes.parquet` (numbers of attributes that an item has).
 
 What counts as "earlier" differs by set, because the files differ:
 
@@ -44,6 +45,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from hyperrec_core.features import of_categories, of_words
 from hyperrec_core.histories import Histories
 
 Order = Literal["strict", "ordered", "position", "shuffled"]
@@ -94,6 +96,7 @@ class Interactions:
         user_ids: string [users].
         item_ids: string [items].
         categories: of each item, string lists [items], outermost first; None without a file.
+        attributes: of each item, lists of numbers [items], in no order; None without a file.
     """
 
     name: str
@@ -104,6 +107,7 @@ class Interactions:
     user_ids: pa.StringArray
     item_ids: pa.StringArray
     categories: pa.ListArray | None
+    attributes: pa.ListArray | None = None
 
     def __repr__(self) -> str:
         return (
@@ -128,6 +132,7 @@ class Split:
             held-out events have.
         item_ids: string [items].
         categories: of each item, string lists [items]; None where the set has none.
+        attributes: of each item, lists of numbers [items]; None where the set has none.
     """
 
     train: Histories
@@ -136,11 +141,21 @@ class Split:
     counts: NDArray[np.int64]
     item_ids: pa.StringArray
     categories: pa.ListArray | None
+    attributes: pa.ListArray | None = None
 
     @property
     def items(self) -> int:
         """Size of the vocabulary."""
         return len(self.counts)
+
+    @property
+    def features(self) -> NDArray[np.float32] | None:
+        """What items are like, by their attributes or else their categories; see `features`."""
+        if self.attributes is not None:
+            return of_words([own or () for own in self.attributes.to_pylist()])
+        if self.categories is not None:
+            return of_categories([tuple(own or ()) for own in self.categories.to_pylist()])
+        return None
 
 
 def find(name: str, folder: Path) -> Path:
@@ -196,7 +211,8 @@ def load(name: str, folder: Path) -> Interactions:
         times=table["time"].to_numpy().astype(np.int64),
         user_ids=user_ids,
         item_ids=item_ids,
-        categories=_categories(path.with_name("item_categories.parquet"), item_ids),
+        categories=_of_items(path, "categories", item_ids),
+        attributes=_of_items(path, "attributes", item_ids),
     )
 
 
@@ -264,14 +280,16 @@ def leave_last_out(interactions: Interactions, *, seed: int) -> Split:
         table = pa.table({"user_id": interactions.user_ids.take(pa.array(row_users)), **lists})
         return Histories.from_tables([table], items=len(counts))
 
-    categories = interactions.categories
+    by_rank = pa.array(ranked)
+    categories, attributes = interactions.categories, interactions.attributes
     return Split(
         train=histories(in_train, eligible & in_train),
         validation=histories(held_out & (to_come > 1), eligible & (to_come == 2)),
         test=histories(held_out, eligible & (to_come == 1)),
         counts=counts[ranked],
-        item_ids=interactions.item_ids.take(pa.array(ranked)),
-        categories=None if categories is None else categories.take(pa.array(ranked)),
+        item_ids=interactions.item_ids.take(by_rank),
+        categories=None if categories is None else categories.take(by_rank),
+        attributes=None if attributes is None else attributes.take(by_rank),
     )
 
 
@@ -282,9 +300,11 @@ def _numbered(column: pa.ChunkedArray) -> tuple[NDArray[np.int32], pa.StringArra
     return numbers.to_numpy().astype(np.int32), ids
 
 
-def _categories(path: Path, item_ids: pa.StringArray) -> pa.ListArray | None:
+def _of_items(interactions: Path, what: str, item_ids: pa.StringArray) -> pa.ListArray | None:
+    """A column of lists of the file of items beside the interactions, by item."""
+    path = interactions.with_name(f"item_{what}.parquet")
     if not path.is_file():
         return None
-    table = pq.read_table(path, columns=["item_id", "categories"])
+    table = pq.read_table(path, columns=["item_id", what])
     place = pc.index_in(item_ids, value_set=table["item_id"].cast(pa.string()).combine_chunks())
-    return table["categories"].combine_chunks().take(place)
+    return table[what].combine_chunks().take(place)

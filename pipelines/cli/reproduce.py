@@ -37,10 +37,11 @@ _REPRODUCTIONS = {
     "leaderboard": "table 2's comparison: every model on every data set, one budget for all",
     "hyperml": "tables 2 to 4 and figures 2 and 4 of HyperML (Tran et al. 2020)",
     "autoencoders": "the autoencoder in flat space and on the ball, from five seeds",
+    "hvacf": "HVACF (Shimizu et al. 2024), whole and without each of its parts",
 }
 
 # Those whose cells are kept, with `run(data, to, datasets=..., quick=...)` instead.
-_BY_CELLS = ("leaderboard", "hyperml", "autoencoders")
+_BY_CELLS = ("leaderboard", "hyperml", "autoencoders", "hvacf")
 
 
 @app.command()

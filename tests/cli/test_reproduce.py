@@ -31,7 +31,7 @@ def data(tmp_path: Path) -> Path:
 def test_without_a_name_it_lists_what_there_is(place: Place) -> None:
     done = place.hyperrec("reproduce")
     figures = [f"figure{number}" for number in (4, 5, 6, 7, 8)]
-    for name in ("table1", *figures, "numerics", "leaderboard", "hyperml", "autoencoders"):
+    for name in ("table1", *figures, "numerics", "leaderboard", "hyperml", "autoencoders", "hvacf"):
         assert f" {name} " in done.out
     assert done.err == ""
 
@@ -75,7 +75,9 @@ def test_mistakes_are_told_in_a_sentence(fails: Fails, tmp_path: Path) -> None:
     said = fails("reproduce", "figure9", code=2)
     assert said.startswith("There is no reproduction figure9; there are table1, figure4, ")
     said = fails("reproduce", "figure6", "--quick", code=2)
-    assert said.startswith("--quick and --datasets are for leaderboard, hyperml, autoencoders; ")
+    assert said.startswith(
+        "--quick and --datasets are for leaderboard, hyperml, autoencoders, hvacf; "
+    )
     empty = str(tmp_path)
     said = fails("reproduce", "figure6", "--data", empty, "--to", empty, code=2)
     assert said.startswith(f"{tmp_path} holds none of the data sets ml-100k, ")

@@ -180,6 +180,28 @@ def test_movielens_1m_goes_by_position_and_has_categories(tmp_path: Path) -> Non
     assert categories == {"a": ["Comedy"], "b": None, "c": ["Drama", "War"]}
 
 
+def test_items_have_features_of_attributes_or_else_of_categories(tmp_path: Path) -> None:
+    columns = {"user_id": ["1"] * 4, "item_id": list("abcd"), "timestamp": [1, 2, 3, 4]}
+    write(tmp_path, "renttherunway", columns)
+    assert leave_last_out(load("renttherunway", tmp_path), seed=1).features is None
+    ids = ["c", "b", "a"]
+    for what, lists in (
+        ("categories", [["coat", "long"], ["coat"], ["hat"]]),
+        ("attributes", [[3], [3, 4], [4]]),
+    ):
+        path = tmp_path / "renttherunway" / f"item_{what}.parquet"
+        pq.write_table(pa.table({"item_id": ids, what: lists}), path)
+        split = leave_last_out(load("renttherunway", tmp_path), seed=1)
+        assert split.features is not None
+        found = dict(zip(split.item_ids.to_pylist(), split.features.tolist(), strict=True))
+        if what == "categories":
+            assert found == {"a": [0.0], "b": [1.0], "c": [1.0], "d": [0.0]}
+        else:
+            assert found["d"] == [0.0, 0.0]
+            assert found["b"] == pytest.approx([0.5**0.5] * 2)
+            assert sorted((found["a"], found["c"])) == [[0.0, 1.0], [1.0, 0.0]]
+
+
 def test_order_of_cellphones_is_random(tmp_path: Path) -> None:
     items = [f"{n}" for n in range(10, 40)]
     columns = {"user_id": ["1"] * 30, "item_id": items, "position": list(range(30))}
