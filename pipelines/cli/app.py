@@ -30,6 +30,7 @@ _VERBS = (
     "stage",
     "approve",
     "importing",
+    "features",
     "synthesise",
     "local",
     "serving",

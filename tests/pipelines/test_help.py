@@ -9,7 +9,10 @@ import typer.main
 
 from pipelines.cli import app
 
-VERBS = ("run", "backfill", "preprocess", "train", "evaluate", "export", "import", "status")
+VERBS = (
+    *("run", "backfill", "preprocess", "train", "evaluate", "export", "import", "features"),
+    "status",
+)
 
 
 @pytest.mark.parametrize("verb", VERBS)
