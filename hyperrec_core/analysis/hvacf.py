@@ -119,7 +119,7 @@ def run(
         to / "hvacf",
         title="HVACF and its parts",
         columns=["data", "model", "AUC", "AUC of popularity", "HR@10", "NDCG@10",
-                 "popularity and radius", "median radius", "epoch", "seconds"],
+                 "popularity and radius", "median radius", "best epoch"],
         rows=rows,
         pictures=[_draw(to / "hvacf.png", found)],
         notes=[
@@ -225,7 +225,7 @@ def _radii(model: Model, counts: NDArray[np.int64]) -> Record:
 
 def _row(dataset: str, variant: str, record: Record) -> list[Shown]:
     names = ("auc", "popularity_auc", "hr_at_10", "ndcg_at_10", "spearman", "median_radius",
-             "best_epoch", "seconds")  # fmt: skip
+             "best_epoch")  # fmt: skip
     return [dataset, variant, *(record.get(name) for name in names)]
 
 

@@ -21,7 +21,7 @@ from pipelines.preprocess.accounts import Accounts
 from pipelines.preprocess.bots import mark_bots
 from pipelines.preprocess.compact import Day, compacted
 from pipelines.preprocess.compact_rows import AHEAD, QUARANTINE, ROWS, Kind, Part
-from pipelines.preprocess.features import write_features
+from pipelines.preprocess.features import read_features, write_features
 from pipelines.preprocess.histories import histories, write_histories
 from pipelines.preprocess.parts import read_parts
 from pipelines.preprocess.quality import after, check_drop_rules
@@ -35,6 +35,7 @@ from pipelines.preprocess.splits import assign_splits, below_minimum
 from pipelines.preprocess.tables import INTERACTIONS, ITEMS
 from pipelines.preprocess.vocabulary import to_table, vocabulary
 from pipelines.progress import bar
+from pipelines.storage import open_storage
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
@@ -63,13 +64,12 @@ def preprocess(
     config: PreprocessConfig,
     seed: int,
     attempt: Attempt,
-    features: pa.Table | None = None,
 ) -> dict[str, Any]:
     """Turn the raw blobs of a listing into labelled histories, written through the attempt.
 
     Outputs: ``vocabulary.parquet``, ``histories/{train,validation,test}/part-*.parquet``,
     ``quarantine/part-*.parquet``, ``report.json`` and ``report.html``, and ``features.parquet``
-    where there are features. The same listing,
+    where the catalogue has a column of them. The same listing,
     configuration and seed give equal outputs, whatever the order of rows and files, and whichever
     days are kept from earlier runs.
 
@@ -81,7 +81,6 @@ def preprocess(
         config: rules, limits and split.
         seed: of ties in time and of the validation draw.
         attempt: where outputs go.
-        features: of the catalogue's items, as of `features.read_features`.
 
     Returns:
         Metrics: counts of rows by what became of them (``rows_read`` is exactly ``rows_kept`` +
@@ -89,14 +88,18 @@ def preprocess(
         files with their reasons.
 
     Raises:
-        UsageError: a drop rule is no condition over the raw columns.
-        PipelineError: no readable file, too large a quarantined share, a limit crossed, or nothing
-            left.
+        UsageError: a drop rule is no condition over the raw columns, or the catalogue has no such
+            column of features.
+        PipelineError: a feature that is none, no readable file, too large a quarantined share, a
+            limit crossed, or nothing left.
     """
     storage = attempt.run.storage
     with spark_failures(), bar("preprocessing") as move:
         move(0, _STEPS, f"{len(listing):,} files")
         check_drop_rules(spark.createDataFrame([], INTERACTIONS.spark_schema), config.drop)
+        features = None
+        if config.feature_column is not None:
+            features = read_features(open_storage(source_url), listing, config.feature_column)
         days = compacted(spark, source_url, listing, config.drop, storage)
         books = Accounts(days)
         move(1, _STEPS, f"{books.read:,} rows of {len(days):,} days read")

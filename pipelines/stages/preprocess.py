@@ -8,7 +8,6 @@ from typing import Any
 
 from pipelines import logs
 from pipelines.errors import UsageError
-from pipelines.preprocess.features import read_features
 from pipelines.preprocess.job import preprocess
 from pipelines.preprocess.session import session
 from pipelines.preprocess.source import raw_listing
@@ -25,10 +24,9 @@ def run_preprocess(run: Run) -> Manifest:
     """Do the preprocess stage of a run, unless it is done.
 
     Raises:
-        UsageError: no Java, no such column of features, or the input has changed since the run was
-            made.
-        PipelineError: features that are none, too much in quarantine, nothing left after the rules,
-            or Spark did not start, failed or was killed.
+        UsageError: no Java, or the input has changed since the run was made.
+        PipelineError: too much in quarantine, nothing left after the rules, or Spark did not start,
+            failed or was killed.
     """
     if Environment().hyperrec_spark == "submit" and run.manifest("preprocess") is None:
         with logs.about(run.run_id, "preprocess"):
@@ -52,22 +50,10 @@ def _work(record: RunRecord, attempt: Attempt) -> dict[str, Any]:
             f"`hyperrec run --input {record.input} --as-of {record.as_of}` makes a run of what is "
             "there now."
         )
-    features = None
-    if profile.preprocess.feature_column is not None:
-        features = read_features(
-            open_storage(record.input), listing, profile.preprocess.feature_column
-        )
     # The session ends here: the training that follows in this process wants the JVM's memory.
     with session(_bytes(listing)) as spark:
         return preprocess(
-            spark,
-            record.input,
-            listing,
-            record.as_of,
-            profile.preprocess,
-            profile.seed,
-            attempt,
-            features,
+            spark, record.input, listing, record.as_of, profile.preprocess, profile.seed, attempt
         )
 
 

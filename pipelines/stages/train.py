@@ -175,7 +175,8 @@ def _features(attempt: Attempt, profile: Profile, vocabulary: Vocabulary) -> Ten
     if found is None:
         log.warning("The catalogue has neither features nor categories: items are points alone.")
         return None
-    log.info("Items have %d features; %d items none.", found.shape[1], (~found.any(axis=1)).sum())
+    without = int((~found.any(axis=1)).sum())
+    log.info("Items have %d features each; %d have none.", found.shape[1], without)
     return torch.from_numpy(found)
 
 

@@ -99,7 +99,7 @@ def test_what_could_not_be_fitted_is_an_empty_row(
     monkeypatch.setattr(hvacf, "fit", fit)
     report = hvacf.run(data, tmp_path, datasets=[SET], quick=True)
     without = next(row for row in report.rows if row[1] == "without attention")
-    assert without[2:] == [None] * 8
+    assert without[2:] == [None] * 7
 
 
 def test_auc_is_the_share_of_unseen_items_that_rank_below(data: Path) -> None:

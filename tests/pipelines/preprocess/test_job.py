@@ -186,6 +186,27 @@ def failure(spark, tmp_path, rows, *, files=None, **config):
     return caught.type, message
 
 
+def test_a_column_of_features_is_kept_by_item(spark, tmp_path):
+    source = Folder(tmp_path / "raw")
+    put_days(source, CLEAN)
+    source.write("items/catalogue.parquet", parquet(CATALOGUE))
+    vectors = {f"i{n}": [float(n), 1.0] for n in range(5)}
+    table = pa.table({"item_id": list(vectors), "looks": list(vectors.values())})
+    source.write("items/later.parquet", parquet(table))
+    config = CONFIG.model_copy(update={"feature_column": "looks"})
+    metrics, tables, _ = run_job(spark, source, Folder(tmp_path / "runs"), config)
+    rows = tables["vocabulary.parquet"].to_pylist()
+    assert [row["title"] for row in rows if row["item_id"] == "i1"] == ["One"]
+    assert tables["features.parquet"].to_pylist() == [
+        {"item": row["item"], "features": vectors.get(row["item_id"])} for row in rows
+    ]
+    assert metrics["items_with_features"] == 5
+    assert metrics["items_without_features"] == len(rows) - 5
+    with pytest.raises(UsageError, match="has a column colours beside item_id"):
+        config = CONFIG.model_copy(update={"feature_column": "colours"})
+        run_job(spark, source, Folder(tmp_path / "others"), config)
+
+
 def test_too_much_dirt_stops_with_the_largest_reasons(spark, tmp_path):
     rows = CLEAN[:10] + [event(None, "i", at())] * 3 + [event("u", "i", at(), price=-1.0)]
     kind, message = failure(spark, tmp_path, rows)
