@@ -105,7 +105,7 @@ def _parameters(
             ) from error
         return found
     try:
-        given = load_file(weights)
+        given: dict[str, Tensor] = load_file(weights)
     except (OSError, SafetensorError) as error:
         raise EncoderError(
             f"{weights} is no safetensors file that can be read: {error}."

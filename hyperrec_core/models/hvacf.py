@@ -42,7 +42,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from hyperrec_core import initialise, optim
+from hyperrec_core import attention, initialise, optim
+from hyperrec_core.attention import Past
 from hyperrec_core.examples import Examples
 from hyperrec_core.geometry import lorentz, poincare
 from hyperrec_core.histories import Batch, Histories, ramp
@@ -52,7 +53,6 @@ from hyperrec_core.spaces import Hyperboloid
 from hyperrec_core.threads import one_thread
 
 _TARGET, _USERS, _PROJECTION, _SIDE = "target", "users", "projection", "side"
-_ATTENTION = ("query", "key", "bias", "head")
 
 _WIDTH = 16  # of the attention: its numbers go into `model.json`
 _SPREAD = 0.02  # of the cube in which points start, as HyperML's
@@ -94,19 +94,6 @@ class HVACFConfig(TripletsConfig):
             raise ValueError(f"model.adjustment is {self.adjustment}; it must not be below 0.")
 
 
-class _Past(NamedTuple):
-    """Histories, one after the other, each newest first.
-
-    Shapes, all int64 [m]: `items`, places in a table; `lags`, how many of the history are newer;
-    `owner`, which history it is, of `size`.
-    """
-
-    items: Tensor
-    lags: Tensor
-    owner: Tensor
-    size: int
-
-
 class _Triples(NamedTuple):
     """A step's triples.
 
@@ -117,7 +104,7 @@ class _Triples(NamedTuple):
     """
 
     rows: Tensor
-    past: _Past
+    past: Past
     positives: Tensor
     negatives: Tensor
     context: Tensor
@@ -167,7 +154,7 @@ class HVACF:
         items, positives, negatives = np.split(place, [len(past), len(past) + labels])
         return _Triples(
             moved(rows),
-            _Past(moved(items), moved(lags), moved(owner), len(histories)),
+            Past(moved(items), moved(lags), moved(owner), len(histories)),
             moved(positives),
             moved(negatives.reshape(dealt.shape)),
             moved(context),
@@ -251,30 +238,20 @@ class HVACF:
         return mean
 
     def _users(
-        self, state: Mapping[str, Tensor], items: Tensor, past: _Past, own: Tensor | None
+        self, state: Mapping[str, Tensor], items: Tensor, past: Past, own: Tensor | None
     ) -> Tensor:
         """Users of histories on the ball, [C, d], of items there [n, d] and their own points."""
-        lifted = poincare.to_lorentz(items)[past.items]
         weights = self._weights.to(items)[past.lags]
-        middle = self._middle(lifted, weights, past)
+        middle = attention.midpoints(items, past, weights)
         if self.config.attention:
-            asking = poincare.log_origin(middle if own is None else own) @ state["query"].T
-            keys = (poincare.log_origin(items) @ state["key"].T)[past.items]
-            logits = torch.tanh(keys + (asking + state["bias"])[past.owner]) @ state["head"]
-            # The midpoint is that of any multiple of the weights: no sum to divide by.
-            top = logits.new_full((past.size,), -torch.inf)
-            top = top.scatter_reduce(0, past.owner, logits.detach(), "amax")
-            middle = self._middle(lifted, weights * (logits - top[past.owner]).exp(), past)
+            asking = middle if own is None else own
+            weights = weights * attention.weights(state, items, past, asking)
+            middle = attention.midpoints(items, past, weights)
         return middle if own is None else poincare.mobius_add(own, middle)
-
-    def _middle(self, lifted: Tensor, weights: Tensor, past: _Past) -> Tensor:
-        sums = lifted.new_zeros(past.size, lifted.shape[1])
-        sums = sums.index_add(0, past.owner, weights.unsqueeze(1) * lifted)
-        return poincare.from_lorentz(self._space.centroid(sums)[0])
 
     def parameters(self) -> list[str]:
         """Names of the tensors in flat space that training moves."""
-        return [name for name in (_PROJECTION, *_ATTENTION) if name in self._state]
+        return [name for name in (_PROJECTION, *attention.PARAMETERS) if name in self._state]
 
     def item_vectors(self) -> Tensor:
         points = poincare.to_lorentz(self._items())
@@ -292,7 +269,7 @@ class HVACF:
             # A user whom training has not seen has no point; the origin stands in.
             points = poincare.from_lorentz(self._state[_USERS])[batch.users.clamp_min(0)]
             own = torch.where((batch.users >= 0).unsqueeze(1), points, 0.0)
-        past = _Past(batch.index, batch.lags, owner, len(sizes))
+        past = Past(batch.index, batch.lags, owner, len(sizes))
         return poincare.to_lorentz(self._users(self._state, items, past, own))
 
     def _items(self) -> Tensor:
@@ -311,7 +288,7 @@ class HVACF:
     def description(self) -> dict[str, Any]:
         aggregator: dict[str, Any] = {"kind": "exponential", "lag_weights": self._weights.tolist()}
         if self.config.attention:
-            found = {name: self._state[name].tolist() for name in _ATTENTION}
+            found = {name: self._state[name].tolist() for name in attention.PARAMETERS}
             aggregator |= {"kind": "attention"} | found
         return {
             "name": self.config.name,
@@ -376,7 +353,7 @@ def build(
         # A head of 0 weighs all alike: training starts from the plain midpoint.
         drawn = (normal(_WIDTH, d, d), normal(_WIDTH, d, d))
         zeros = (torch.zeros(_WIDTH), torch.zeros(_WIDTH))
-        parameters |= dict(zip(_ATTENTION, (*drawn, *zeros), strict=True))
+        parameters |= dict(zip(attention.PARAMETERS, (*drawn, *zeros), strict=True))
     for name, tensor in parameters.items():
         state[name] = tensor.to(device)
         state[f"{name}.mean"] = torch.zeros_like(tensor, device=device)
