@@ -110,7 +110,10 @@ def of_categories(categories: Sequence[Category]) -> NDArray[np.float32]:
 
 def _unit(features: NDArray[np.float32]) -> NDArray[np.float32]:
     length = np.linalg.norm(features, axis=1, keepdims=True)
-    return features / np.where(length > 0, length, np.float32(1.0))
+    unit: NDArray[np.float32] = np.divide(
+        features, length, out=np.zeros_like(features), where=length > 0
+    )
+    return unit
 
 
 def _is_list(kind: pa.DataType) -> bool:
