@@ -4,8 +4,8 @@ Shimizu et al. 2024, "A Fashion Item Recommendation Model in Hyperbolic Space" (
 arXiv:2409.02599): Hyperbolic Visual Attentive Collaborative Filtering. From it are the ball, the
 item side of frozen image features, the neighbour-attentive aggregation of the purchase history,
 one loss of hyperbolic and of Euclidean distances together, an adjustment weighted by gamma,
-Riemannian Adam, d = 50 and batches of 512. Which equations it prints is not known here; these are
-ours, each from the work that the paper builds on:
+Riemannian Adam, d = 50 and batches of 512. How it writes them down was not at hand: the equations
+are our reading, each from a work that the paper builds on, and may differ from those it prints:
 
     item        v_j = p_j (+) exp0(W x_j)        p_j a point of its own, x_j the frozen features
     attention   a_l = h . tanh(K log0(v_l) + Q log0(q) + b), over the items l of the history
