@@ -14,12 +14,9 @@ origin: below 0, popular items are nearer.
 
 from __future__ import annotations
 
-import hashlib
-import json
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
@@ -30,10 +27,9 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from scipy.stats import spearmanr
 
-from hyperrec_core.analysis.datasets import Split, find
-from hyperrec_core.analysis.hyperml_cells import split_of
+from hyperrec_core.analysis.datasets import Split, find, split_of
 from hyperrec_core.analysis.kept import Record, hold
-from hyperrec_core.analysis.provenance import hardware, versions
+from hyperrec_core.analysis.provenance import key_of, stamp
 from hyperrec_core.analysis.report import Cell as Shown
 from hyperrec_core.analysis.report import Report, save
 from hyperrec_core.evaluate import Scorer, evaluate, model_scorer, popularity_scorer
@@ -86,7 +82,7 @@ class Cell:
     def key(self) -> str:
         """Changes with all that decides the result."""
         decides = [_VERSION, asdict(self), asdict(self.config), _SEED, _CANDIDATES_SEED]
-        return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()[:16]
+        return key_of(decides, 16)
 
 
 def run(
@@ -142,9 +138,7 @@ def compute(cell: Cell, data: Path) -> Record:
         "dataset": cell.dataset,
         "settings": asdict(config.model) | {"variant": cell.variant},
         "features": 0 if features is None else features.shape[1],
-        "date": datetime.now(UTC).date().isoformat(),
-        "hardware": hardware(),
-        "versions": versions(),
+        **stamp(),
     }
     started = time.monotonic()
     try:

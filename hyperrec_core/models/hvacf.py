@@ -47,6 +47,7 @@ from hyperrec_core.attention import Past
 from hyperrec_core.examples import Examples
 from hyperrec_core.geometry import lorentz, poincare
 from hyperrec_core.histories import Batch, Histories, ramp
+from hyperrec_core.models import ranges
 from hyperrec_core.models.triplets import TripletsConfig
 from hyperrec_core.scores import Score
 from hyperrec_core.spaces import Hyperboloid
@@ -88,10 +89,8 @@ class HVACFConfig(TripletsConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not 0 < self.margin < math.inf:
-            raise ValueError(f"model.margin is {self.margin}; it must be above 0.")
-        if not 0 <= self.adjustment < math.inf:
-            raise ValueError(f"model.adjustment is {self.adjustment}; it must not be below 0.")
+        ranges.above_zero(self, "margin")
+        ranges.not_below_zero(self, "adjustment")
 
 
 class _Triples(NamedTuple):
@@ -280,10 +279,6 @@ class HVACF:
         if self._features is not None:
             self._state[_SIDE].copy_(self._features @ self._state[_PROJECTION].T)
         return self._state
-
-    def load_state(self, state: dict[str, Tensor]) -> None:
-        for name, tensor in self._state.items():
-            tensor.copy_(state[name])
 
     def description(self) -> dict[str, Any]:
         aggregator: dict[str, Any] = {"kind": "exponential", "lag_weights": self._weights.tolist()}
