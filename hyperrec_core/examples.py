@@ -103,6 +103,7 @@ class Shuffled:
         per_history: int,
         negatives: int,
         items: int,
+        segment: int = SEGMENT,
     ) -> None:
         """Shuffle.
 
@@ -116,6 +117,8 @@ class Shuffled:
                 the bound, a few users with large baskets are most of the loss.
             negatives: items drawn uniformly for a batch.
             items: size of the vocabulary.
+            segment: histories that end within so many positions stay together, see `SEGMENT`; 1
+                shuffles every label by itself.
         """
         self._histories = histories
         self._lags = min(lags, max(len(histories.items), 1))
@@ -126,9 +129,9 @@ class Shuffled:
         self._stream = int(generator.integers(1 << 62))
         total = pack.count_examples(histories.rows, histories.ends, per_history)
         # Where rows are cut changes from epoch to epoch, and with it which labels share a batch.
-        phase = generator.integers(0, SEGMENT, len(histories.offsets) - 1)
+        phase = generator.integers(0, segment, len(histories.offsets) - 1)
         self._chosen, self._starts = pack.cut(
-            histories.rows, histories.ends, histories.offsets, phase, SEGMENT, per_history, total,
+            histories.rows, histories.ends, histories.offsets, phase, segment, per_history, total,
             generator,
         )  # fmt: skip
         self._order = generator.permutation(len(self._starts) - 1)

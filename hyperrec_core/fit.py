@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from hyperrec_core import models
-from hyperrec_core.examples import Shuffled
+from hyperrec_core.examples import SEGMENT, Shuffled
 from hyperrec_core.histories import Histories
 from hyperrec_core.threads import one_blas_thread
 from hyperrec_core.validate import Validation
@@ -271,7 +271,8 @@ def _epoch(
         seed=seed,
         number=number,
         batch_size=config.batch_size,
-        lags=model.lags,
+        lags=model.lags if model.reads_histories else 1,
+        segment=SEGMENT if model.reads_histories else 1,
         per_history=config.labels_per_history,
         negatives=config.negatives,
         items=items,

@@ -33,29 +33,25 @@ EXAMPLES, EPOCHS = 12_000_000, 40  # of a cell: as many epochs as these allow, n
 QUICK_EPOCHS = 4
 
 _HYPERML = HyperMLConfig(
-    users="table", negatives_per_label=4, margin=2.0, distortion=0.0, learning_rate=0.05
+    users="table", negatives_per_label=4, margin=0.5, distortion=0.0, learning_rate=0.05
 )
-_CML = CMLConfig(users="table", negatives_per_label=4, margin=0.5, learning_rate=0.02)
+_CML = CMLConfig(users="table", negatives_per_label=4, margin=0.5, learning_rate=0.05)
 _BPR = MFBPRConfig(users="table", regularisation=0.05, learning_rate=0.4)
 
 GRIDS: Mapping[str, tuple[ModelConfig, ...]] = {
     "HyperML": (
         _HYPERML,
-        replace(_HYPERML, learning_rate=0.02),
+        replace(_HYPERML, margin=2.0),
+        replace(_HYPERML, margin=0.2),
         replace(_HYPERML, distortion=0.1),
-        replace(_HYPERML, margin=0.5, learning_rate=0.02),
     ),
-    "CML": (_CML, replace(_CML, learning_rate=0.05), replace(_CML, margin=0.2)),
+    "CML": (_CML, replace(_CML, learning_rate=0.02), replace(_CML, margin=0.2)),
     "MF-BPR": (
         _BPR,
         replace(_BPR, regularisation=0.02),
-        replace(_BPR, regularisation=0.1),
-        replace(_BPR, learning_rate=0.1, regularisation=0.02),
+        replace(_BPR, regularisation=0.02, learning_rate=0.1),
     ),
-    "HyperTS": (
-        replace(_HYPERML, tangent=True),
-        replace(_HYPERML, tangent=True, learning_rate=0.02),
-    ),
+    "HyperTS": (replace(_HYPERML, tangent=True), replace(_HYPERML, tangent=True, margin=2.0)),
 }
 """What is tried of each model, first the setting that a quick run keeps to."""
 

@@ -102,6 +102,7 @@ class Autoencoder:
     """Parameters of the model and Adam's memory of them, on one device."""
 
     knows_users = False
+    reads_histories = True
 
     def __init__(self, config: AutoencoderConfig, state: dict[str, Tensor]) -> None:
         """A model from `build`, or from the `state` of another of this configuration."""

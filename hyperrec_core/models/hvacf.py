@@ -114,6 +114,8 @@ class _Triples(NamedTuple):
 class HVACF:
     """Parameters of the model and its optimisers' memory of them, on one device."""
 
+    reads_histories = True
+
     def __init__(
         self, config: HVACFConfig, state: dict[str, Tensor], features: Tensor | None = None
     ) -> None:

@@ -40,6 +40,8 @@ _TARGET, _CONTEXT, _USERS = "target", "context", "users"
 class Points:
     """Parameters of the model and its optimiser's state, on one device."""
 
+    reads_histories = True
+
     def __init__(self, config: PointsConfig, state: dict[str, Tensor]) -> None:
         """A model from `initial_state`, or from the `state` of another of this configuration."""
         self.config = config

@@ -25,6 +25,10 @@ class Model(Protocol):
     """Whether users are rows of a table: `Batch.users` must then be those of training, and a user
     cannot be made of a history."""
 
+    reads_histories: bool
+    """Whether a label is learned from the history before it. Otherwise each is drawn by itself, and
+    the history of a batch's example is one item long."""
+
     def learn_from(self, train: Histories) -> Histories:
         """The training set with the labels that this model learns from.
 

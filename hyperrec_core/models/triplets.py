@@ -133,6 +133,8 @@ class _Step(NamedTuple):
 class Triplets:
     """A model of triples, on one device."""
 
+    reads_histories = False
+
     def __init__(self, config: TripletsConfig, state: dict[str, Tensor]) -> None:
         """A model from `build`, or from the `state` of another of this configuration."""
         self.lags = config.lags

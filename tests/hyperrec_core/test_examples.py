@@ -108,6 +108,18 @@ def test_long_rows_are_cut_and_the_cuts_move():
     assert {frozenset(unpacked(b)) for b in one} != {frozenset(unpacked(b)) for b in other}
 
 
+def test_segments_of_one_shuffle_every_label_by_itself():
+    rows = [(f"u{n:02d}", [n] * 60, list(range(60)), [False] + [True] * 59) for n in range(10)]
+    histories = Histories.from_tables([table(rows)], items=10)
+    alone = epoch(histories, lags=1, batch_size=30, segment=1)
+    assert sorted(e for b in alone for e in unpacked(b)) == sorted(expected(histories, 1))
+    for batch in alone[:-1]:
+        assert len(batch.labels) == len(batch.rows) == 30
+        assert len(set(batch.rows.tolist())) > 5
+    together = epoch(histories, lags=1, batch_size=30)
+    assert max(len(b.labels) / len(b.rows) for b in together) > 10
+
+
 def test_equal_seeds_give_equal_epochs():
     rng = np.random.default_rng(1)
     rows = [

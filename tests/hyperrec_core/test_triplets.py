@@ -284,6 +284,16 @@ def test_it_learns_who_likes_what(variant, users):
     assert ours > 1.5 * popular
 
 
+def test_an_interaction_is_learned_by_itself():
+    sizes = []
+    train(
+        replace(VARIANTS["cml"], dimensions=2),
+        on_batch=lambda done, total, _: sizes.append((done, total)),
+    )
+    # Segments would overshoot a batch, and put several labels of a user into it.
+    assert sizes[0] == (64, 7 * USERS)
+
+
 def test_the_first_item_of_a_user_is_learned_from_too():
     train_set = groups(0)
     learned = build(
