@@ -274,6 +274,7 @@ def test_importing_again_changes_no_blob(place: Place, lines: Path, first: Publi
     assert list(raw.list()) == before
 
 
+@pytest.mark.heavy
 def test_each_stage_alone_gives_the_same_vectors(place: Place, first: Published, run: Run) -> None:
     alone = ("--runs", "az://alone")
     prepared = place.hyperrec("preprocess", *JOB, *alone)

@@ -137,7 +137,7 @@ def test_event_types_weigh_beside_lags() -> None:
     [
         (model([1.0], "spherical"), "'spherical'"),
         (model([]), "'learned' without lag weights"),
-        (model([1.0], kind="attention"), "'attention' and this reader knows uniform, window"),
+        (model([1.0], kind="gated"), "'gated' and this reader knows uniform, window"),
         ({"geometry": "hyperboloid"}, "by None"),
         ({}, "None"),
         (
