@@ -60,6 +60,27 @@ class Examples(NamedTuple):
         """The items that no history was followed by, [N]."""
         return self.candidates[-self.seen.shape[1] :]
 
+    @property
+    def label_segments(self) -> NDArray[np.int64]:
+        """The segment of each label, [B]."""
+        histories = np.repeat(np.arange(len(self.rows)), np.diff(self.heads))
+        return np.repeat(histories, np.diff(self.first_labels))
+
+    def deal(self, each: int) -> tuple[NDArray[np.int32], NDArray[np.bool_]]:
+        """Negatives for each label in turn, and which of them its user has interacted with.
+
+        Neighbouring labels, which may be of one user, get other ones.
+
+        Args:
+            each: M, how many a label gets.
+
+        Returns:
+            int32 [B, M] and bool [B, M].
+        """
+        labels = len(self.labels)
+        dealt = (np.arange(labels * each) % len(self.negatives)).reshape(labels, each)
+        return self.negatives[dealt], self.seen[self.label_segments[:, np.newaxis], dealt]
+
     def share(self, rank: int, size: int) -> tuple[Examples, float]:
         """The segments of one of several processes, and which share of the labels they have.
 

@@ -54,6 +54,13 @@ def number(first: Any, second: Any, place: Any, rows: Any, numbers: Any) -> int:
     return count
 
 
+def numbered(first: Any, second: Any, place: Any) -> tuple[Any, Any]:
+    """The distinct rows of two indices, int32 [r], and both in terms of them; see `number`."""
+    size = len(first) + len(second)
+    found, numbers = np.empty(size, np.int32), np.empty(size, np.int32)
+    return found[: number(first, second, place, found, numbers)], numbers
+
+
 @kernel
 def step(steps: Steps, points: Any, row: int, sums: Any, gradient: Any, r: int) -> None:
     """`optim.step_` for one point, in place.

@@ -111,15 +111,22 @@ def ball(
 
 
 @kernel
-def _squared_ratio(users: Any, u: int, items: Any, v: int, d: int, c: Any) -> Any:
-    """Of sinh(sqrt(c) distance / 2), the square: c |u - v|^2 / ((1 - c |u|^2)(1 - c |v|^2))."""
+def _measure(users: Any, u: int, items: Any, v: int, d: int, c: Any) -> Any:
+    """Of two points |u - v|^2, and what remains to the boundary: 1 - c |u|^2 and 1 - c |v|^2."""
     apart = length_u = length_v = ZERO
     for i in range(d):
         difference = users[u, i] - items[v, i]
         apart += difference * difference
         length_u += users[u, i] * users[u, i]
         length_v += items[v, i] * items[v, i]
-    return c * apart / ((ONE - c * length_u) * (ONE - c * length_v))
+    return apart, ONE - c * length_u, ONE - c * length_v
+
+
+@kernel
+def _squared_ratio(users: Any, u: int, items: Any, v: int, d: int, c: Any) -> Any:
+    """Of sinh(sqrt(c) distance / 2), the square: c |u - v|^2 / ((1 - c |u|^2)(1 - c |v|^2))."""
+    apart, rest_u, rest_v = _measure(users, u, items, v, d, c)
+    return c * apart / (rest_u * rest_v)
 
 
 @kernel
@@ -143,13 +150,7 @@ def _pull(
 
     With A = 1 - c |u|^2, B = 1 - c |v|^2: 2 c / (A B) (u - v + c |u - v|^2 / A u) by u.
     """
-    apart = length_u = length_v = ZERO
-    for i in range(d):
-        difference = users[u, i] - items[v, i]
-        apart += difference * difference
-        length_u += users[u, i] * users[u, i]
-        length_v += items[v, i] * items[v, i]
-    rest_u, rest_v = ONE - c * length_u, ONE - c * length_v
+    apart, rest_u, rest_v = _measure(users, u, items, v, d, c)
     factor = TWO * c * slope / (rest_u * rest_v)
     along_u, along_v = c * apart / rest_u, c * apart / rest_v
     for i in range(d):

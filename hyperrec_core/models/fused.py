@@ -86,10 +86,16 @@ class FusedStep:
         """Number the rows that a batch touches; see `models.protocol.Model.prepare`."""
         touched = {}
         if len(self._tables) == 2:
-            touched["target"], numbers = self._number("target", batch.candidates, _NO_ROWS)
-            touched["context"], item_rows = self._number("context", batch.items, _NO_ROWS)
+            touched["target"], numbers = rows.numbered(
+                batch.candidates, _NO_ROWS, self._places["target"]
+            )
+            touched["context"], item_rows = rows.numbered(
+                batch.items, _NO_ROWS, self._places["context"]
+            )
         else:
-            touched["target"], numbers = self._number("target", batch.candidates, batch.items)
+            touched["target"], numbers = rows.numbered(
+                batch.candidates, batch.items, self._places["target"]
+            )
             item_rows = numbers[len(batch.candidates) :]
         negatives = batch.seen.shape[1]
         count = len(batch.candidates) - negatives
@@ -123,13 +129,6 @@ class FusedStep:
             self._take("found", (parts, negatives + 1), np.int32),
             gradients, sums,
         )  # fmt: skip
-
-    def _number(
-        self, name: str, first: NDArray[np.int32], second: NDArray[np.int32]
-    ) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
-        size = len(first) + len(second)
-        found, numbers = np.empty(size, np.int32), np.empty(size, np.int32)
-        return found[: rows.number(first, second, self._places[name], found, numbers)], numbers
 
     def step(self, batch: Prepared, *, rate: float, meanwhile: Callable[[], None]) -> float:
         """One optimisation step; see `models.protocol.Model.step`."""

@@ -141,18 +141,15 @@ class HVACF:
         owner, lags = np.repeat(histories, batch.lengths), ramp(batch.lengths.astype(np.int64))
         past = batch.items[(batch.segments[segment] + batch.ends - 1)[owner] - lags]
         context = np.repeat(histories, np.diff(batch.first_labels))
-        labels, drawn = len(batch.labels), len(batch.negatives)
-        # Negatives are dealt out in turn: neighbouring labels, often of one user, get other ones.
-        dealt = np.arange(labels * self.config.negatives_per_label).reshape(labels, -1) % drawn
-        seen = batch.seen[segment[context][:, np.newaxis], dealt]
-        met = np.concatenate((past, batch.labels, batch.negatives[dealt].ravel()))
+        dealt, seen = batch.deal(self.config.negatives_per_label)
+        met = np.concatenate((past, batch.labels, dealt.ravel()))
         rows, place = np.unique(met, return_inverse=True)
         device = self._state[_TARGET].device
 
         def moved(x: NDArray[np.integer[Any]]) -> Tensor:
             return torch.from_numpy(x.astype(np.int64)).to(device)
 
-        items, positives, negatives = np.split(place, [len(past), len(past) + labels])
+        items, positives, negatives = np.split(place, [len(past), len(past) + len(batch.labels)])
         return _Triples(
             moved(rows),
             Past(moved(items), moved(lags), moved(owner), len(histories)),

@@ -33,7 +33,7 @@ from torch.nn.functional import embedding_bag
 
 from hyperrec_core.examples import Examples
 from hyperrec_core.histories import Batch, Histories
-from hyperrec_core.kernels.rows import number
+from hyperrec_core.kernels.rows import numbered
 from hyperrec_core.kernels.triples import Triples
 from hyperrec_core.models import ranges
 from hyperrec_core.scores import Score, ScoreName
@@ -149,21 +149,12 @@ class Triplets:
 
     def prepare(self, batch: Examples) -> _Step:
         labels = len(batch.labels)
-        segment = np.repeat(np.arange(len(batch.rows)), np.diff(batch.heads))
-        segment = np.repeat(segment, np.diff(batch.first_labels))
-        # Negatives are dealt out in turn: neighbouring labels, often of one user, get other ones.
-        each = self._config.negatives_per_label
-        dealt = (np.arange(labels * each) % len(batch.negatives)).reshape(labels, each)
-        triples = Triples(
-            batch.rows[segment],
-            batch.labels,
-            batch.negatives[dealt],
-            batch.seen[segment[:, np.newaxis], dealt],
-        )
+        negatives, seen = batch.deal(self._config.negatives_per_label)
+        triples = Triples(batch.rows[batch.label_segments], batch.labels, negatives, seen)
         users, by_user = self._number(_USERS, triples.users, triples.users[:0])
         items, by_item = self._number(_TARGET, triples.positives, triples.negatives.ravel())
         numbers = Triples(
-            by_user, by_item[:labels], by_item[labels:].reshape(dealt.shape), triples.seen
+            by_user, by_item[:labels], by_item[labels:].reshape(negatives.shape), seen
         )
         return _Step(triples, users, items, numbers)
 
@@ -171,10 +162,8 @@ class Triplets:
         self, name: str, first: NDArray[np.int32], second: NDArray[np.int32]
     ) -> tuple[Tensor, NDArray[np.int32]]:
         """The distinct rows of two indices, on the device, and both in terms of them."""
-        size = len(first) + len(second)
-        found, numbers = np.empty(size, np.int32), np.empty(size, np.int32)
-        count = number(first, second, self._places[name], found, numbers)
-        return torch.from_numpy(found[:count]).long().to(self._state[name].device), numbers
+        found, numbers = numbered(first, second, self._places[name])
+        return torch.from_numpy(found).long().to(self._state[name].device), numbers
 
     def step(self, batch: _Step, *, rate: float, meanwhile: Callable[[], None]) -> Tensor | float:
         # A step's tensors are small: a second thread would cost more than it does.
