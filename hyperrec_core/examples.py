@@ -66,12 +66,15 @@ class Examples(NamedTuple):
         histories = np.repeat(np.arange(len(self.rows)), np.diff(self.heads))
         return np.repeat(histories, np.diff(self.first_labels))
 
-    def deal(self, each: int) -> tuple[NDArray[np.int32], NDArray[np.bool_]]:
+    def deal(
+        self, segments: NDArray[np.int64], each: int
+    ) -> tuple[NDArray[np.int32], NDArray[np.bool_]]:
         """Negatives for each label in turn, and which of them its user has interacted with.
 
         Neighbouring labels, which may be of one user, get other ones.
 
         Args:
+            segments: `label_segments`.
             each: M, how many a label gets.
 
         Returns:
@@ -79,7 +82,7 @@ class Examples(NamedTuple):
         """
         labels = len(self.labels)
         dealt = (np.arange(labels * each) % len(self.negatives)).reshape(labels, each)
-        return self.negatives[dealt], self.seen[self.label_segments[:, np.newaxis], dealt]
+        return self.negatives[dealt], self.seen[segments[:, np.newaxis], dealt]
 
     def share(self, rank: int, size: int) -> tuple[Examples, float]:
         """The segments of one of several processes, and which share of the labels they have.

@@ -141,7 +141,7 @@ class HVACF:
         owner, lags = np.repeat(histories, batch.lengths), ramp(batch.lengths.astype(np.int64))
         past = batch.items[(batch.segments[segment] + batch.ends - 1)[owner] - lags]
         context = np.repeat(histories, np.diff(batch.first_labels))
-        dealt, seen = batch.deal(self.config.negatives_per_label)
+        dealt, seen = batch.deal(segment[context], self.config.negatives_per_label)
         met = np.concatenate((past, batch.labels, dealt.ravel()))
         rows, place = np.unique(met, return_inverse=True)
         device = self._state[_TARGET].device

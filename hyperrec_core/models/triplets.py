@@ -149,8 +149,9 @@ class Triplets:
 
     def prepare(self, batch: Examples) -> _Step:
         labels = len(batch.labels)
-        negatives, seen = batch.deal(self._config.negatives_per_label)
-        triples = Triples(batch.rows[batch.label_segments], batch.labels, negatives, seen)
+        segments = batch.label_segments
+        negatives, seen = batch.deal(segments, self._config.negatives_per_label)
+        triples = Triples(batch.rows[segments], batch.labels, negatives, seen)
         users, by_user = self._number(_USERS, triples.users, triples.users[:0])
         items, by_item = self._number(_TARGET, triples.positives, triples.negatives.ravel())
         numbers = Triples(
