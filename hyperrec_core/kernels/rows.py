@@ -62,50 +62,69 @@ def numbered(first: Any, second: Any, place: Any) -> tuple[Any, Any]:
 
 
 @kernel
-def step(steps: Steps, points: Any, row: int, sums: Any, gradient: Any, r: int) -> None:
-    """`optim.step_` for one point, in place.
+def step(
+    steps: Steps, points: Any, sums: Any, touched: Any, gradient: Any, chosen: Any, lengths: Any
+) -> None:
+    """`optim.step_` for a few points, in place.
+
+    Each of its three loops is over all of them: what a point has to wait for, sums over a row and
+    roots, is then waited for once.
 
     Args:
         steps: settings.
         points: the table, [n, D].
-        row: the point's place.
         sums: Adagrad's accumulator, [n], or empty.
-        gradient: Euclidean gradients, [r, D]; overwritten.
-        r: the place of the point's.
+        touched: distinct rows, int32 [r].
+        gradient: Euclidean gradients by them, [r, D]; overwritten.
+        chosen: places of the points among them, [c].
+        lengths: scratch, [2, c].
     """
+    for c in range(len(chosen)):
+        r = chosen[c]
+        lengths[0, c] = _project(steps, points, touched[r], gradient, r)
+    for c in range(len(chosen)):
+        squared, rate = lengths[0, c], steps.learning_rate
+        if steps.adaptive:
+            row = touched[chosen[c]]
+            sums[row] += squared
+            rate = rate / math.sqrt(sums[row])
+        norm = math.sqrt(squared)
+        rate = min(rate, steps.maximum_step / max(norm, _TINY))
+        if steps.flat:
+            lengths[0, c], lengths[1, c] = ONE, -rate
+        else:
+            cosh, ratio = _cosh_and_ratio(rate * norm)
+            lengths[0, c], lengths[1, c] = cosh, -rate * ratio
+    for c in range(len(chosen)):
+        r = chosen[c]
+        row, own, along = touched[r], lengths[0, c], lengths[1, c]
+        if steps.pull > ZERO:
+            _draw_in(steps, points[row], gradient[r])
+        square = ZERO
+        for d in range(1, points.shape[1]):
+            moved = own * points[row, d] + along * gradient[r, d]
+            points[row, d] = moved
+            square += moved * moved
+        if not steps.flat:
+            points[row, 0] = math.sqrt(ONE + square)
+
+
+@kernel
+def _project(steps: Steps, points: Any, row: int, gradient: Any, r: int) -> Any:
+    """A gradient to a tangent vector, in place; returns the square of its length."""
     width, squared, time, along = points.shape[1], ZERO, ZERO, ZERO
     if steps.flat:
         for d in range(1, width):
             squared += gradient[r, d] * gradient[r, d]
-    else:
-        for d in range(width):
-            along += points[row, d] * gradient[r, d]
-        for d in range(1, width):
-            gradient[r, d] += along * points[row, d]
-            time += gradient[r, d] * points[row, d]
-            squared += gradient[r, d] * gradient[r, d]
-        gradient[r, 0] = time / points[row, 0]
-        squared = max(squared - gradient[r, 0] * gradient[r, 0], ZERO)
-    rate = steps.learning_rate
-    if steps.adaptive:
-        sums[row] += squared
-        rate = rate / math.sqrt(sums[row])
-    norm = math.sqrt(squared)
-    rate = min(rate, steps.maximum_step / max(norm, _TINY))
-    if steps.pull > ZERO:
-        _draw_in(steps, points[row], gradient[r])
-    if steps.flat:
-        for d in range(1, width):
-            points[row, d] -= rate * gradient[r, d]
-        return
-    cosh, ratio = _cosh_and_ratio(rate * norm)
-    ratio *= -rate
-    length = ZERO
+        return squared
+    for d in range(width):
+        along += points[row, d] * gradient[r, d]
     for d in range(1, width):
-        moved = cosh * points[row, d] + ratio * gradient[r, d]
-        points[row, d] = moved
-        length += moved * moved
-    points[row, 0] = math.sqrt(ONE + length)
+        gradient[r, d] += along * points[row, d]
+        time += gradient[r, d] * points[row, d]
+        squared += gradient[r, d] * gradient[r, d]
+    gradient[r, 0] = time / points[row, 0]
+    return max(squared - gradient[r, 0] * gradient[r, 0], ZERO)
 
 
 @kernel

@@ -21,7 +21,7 @@ from hyperrec_core.kernels.judge import judge
 from hyperrec_core.kernels.loss import Scoring
 from hyperrec_core.kernels.rows import Steps
 
-_AHEAD = 8  # rows
+_TOGETHER = 16  # rows
 SHARES = 64
 """The rows of a table are divided into so many shares of about the same size."""
 
@@ -42,17 +42,22 @@ def step(
         gradient: derivatives by them, [r, D] from each part of `derive`; overwritten.
     """
     total = gradient[0]
-    for r in range(len(touched)):
-        row = touched[r]
-        # 64 neighbours stay together: cores would fight over the lines of memory that rows share.
-        if not first <= (row >> 6) & (SHARES - 1) < last:
-            continue
-        if r + _AHEAD < len(touched):
-            prefetch(points, touched[r + _AHEAD])
+    chosen, lengths = np.empty(_TOGETHER, np.int32), np.empty((2, _TOGETHER), np.float32)
+    r = 0
+    while r < len(touched):
+        count = 0
+        while r < len(touched) and count < _TOGETHER:
+            # 64 neighbours stay together: cores would fight over the lines that rows share.
+            if first <= (touched[r] >> 6) & (SHARES - 1) < last:
+                prefetch(points, touched[r])
+                chosen[count] = r
+                count += 1
+            r += 1
         for other in range(1, len(gradient)):
-            for d in range(total.shape[1]):
-                total[r, d] += gradient[other, r, d]
-        rows.step(steps, points, row, sums, total, r)
+            for c in range(count):
+                for d in range(total.shape[1]):
+                    total[chosen[c], d] += gradient[other, chosen[c], d]
+        rows.step(steps, points, sums, touched, total, chosen[:count], lengths)
 
 
 @kernel
