@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -13,8 +14,17 @@ from queue import SimpleQueue
 import numpy as np
 import threadpoolctl
 import torch
+from numpy.typing import NDArray
 
-from hyperrec_core.kernels.compiled import watch
+from hyperrec_core.kernels.meeting import (
+    BEGUN,
+    DONE,
+    HALFWAY,
+    Meeting,
+    have_told,
+    next_has_begun,
+    tell,
+)
 
 
 def in_threads(work: Callable[[slice], None], length: int, *, size: int | None = None) -> None:
@@ -69,101 +79,85 @@ def one_thread() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
-_Job = Callable[[int], None]
-_READS = 100_000  # 50 microseconds or so
+Job = Callable[[int, Meeting], None]
+_PAUSE = 1e-4  # seconds
 
 
 class Crew:
-    """Threads that stay, for jobs of less than a millisecond; the caller's is one of them.
-
-    Where one job follows another, only those who were early wait, and by `_Inbox`.
-    """
+    """Threads that stay, for jobs of less than a millisecond; the caller's is one of them."""
 
     def __init__(self, threads: int) -> None:
         """Start them; they end with the object."""
-        self._inboxes = [_Inbox() for _ in range(threads)]
-        for number, inbox in enumerate(self._inboxes[1:], start=1):
+        self._turn = 0
+        self._marks = np.zeros((4, threads, 8), np.int64)
+        self._inboxes = [SimpleQueue[_Shift | None]() for _ in range(threads - 1)]
+        for part, inbox in enumerate(self._inboxes, start=1):
             threading.Thread(
-                target=_serve, args=(number, inbox), daemon=True, name=f"kernel-{number}"
+                target=_serve,
+                args=(part, inbox, self._marks),
+                daemon=True,
+                name=f"kernel-{part}",
             ).start()
 
     def __len__(self) -> int:
-        return len(self._inboxes)
+        return len(self._inboxes) + 1
 
-    def run(self, *jobs: _Job, parts: int) -> None:
-        """Call `job(part)` for every part at once, one job after the other, and wait for all.
+    def run(self, job: Job, *, parts: int) -> None:
+        """Call `job(part, meeting)` for every part at once and wait until all are done.
 
-        A job begins when all parts of the one before it are done. Where one raises, no further job
-        begins, and the error is raised here.
+        Where one raises, the error is raised here.
 
         Args:
-            jobs: should spend their time where the interpreter's lock is not held.
+            job: should spend its time where the interpreter's lock is not held. It may tell the
+                meeting that its part has begun, is halfway or done as soon as that is so, which
+                spares who waits for it a moment; when it returns or raises, all that is told.
             parts: at most as many as there are threads.
         """
-        shift = _Shift(jobs, self._inboxes[:parts])
-        for inbox in shift.inboxes[1:]:
+        self._turn += 1
+        shift = _Shift(job, Meeting(self._marks, self._turn, parts))
+        for inbox in self._inboxes[: parts - 1]:
             inbox.put(shift)
-        try:
-            shift.work(0)
-        except BaseException as error:  # an interrupt while waiting for the others
-            shift.errors.append(error)
+        shift.work(0)
+        wait(shift.meeting, DONE, 0)
         if shift.errors:
             raise shift.errors[0]
 
     def __del__(self) -> None:
-        for inbox in self._inboxes[1:]:
+        for inbox in self._inboxes:
             inbox.put(None)
 
 
-class _Inbox:
-    """A queue for one reader, who watches it for a moment before going to sleep.
-
-    To wake a sleeping thread costs 40 microseconds, and a training step has three occasions. The
-    moment is short because whoever spins may take the core from the one who is waited for.
-    """
-
-    def __init__(self) -> None:
-        self._queue: SimpleQueue[_Shift | None] = SimpleQueue()
-        self._filled = np.zeros(1, np.int64)
-
-    def put(self, shift: _Shift | None) -> None:
-        self._queue.put(shift)
-        self._filled[0] = 1
-
-    def get(self) -> _Shift | None:
-        watch(self._filled, _READS)
-        return self._queue.get()
+def wait(meeting: Meeting, stage: int, part: int) -> None:
+    """Let a part wait until all have told so much."""
+    while not have_told(meeting, stage, part):
+        time.sleep(_PAUSE)
 
 
 class _Shift:
-    """Jobs in hand, and who is done with which of them."""
+    """A job in hand."""
 
-    def __init__(self, jobs: tuple[_Job, ...], inboxes: list[_Inbox]) -> None:
-        self.inboxes, self.errors = inboxes, list[BaseException]()
-        self._jobs = jobs
-        # All parts but the last take a ticket when they are done. Lists need no lock.
-        self._tickets = [[None] * (len(inboxes) - 1) for _ in jobs]
+    def __init__(self, job: Job, meeting: Meeting) -> None:
+        self.meeting, self.errors = meeting, list[BaseException]()
+        self._job = job
 
     def work(self, part: int) -> None:
-        """All jobs of a part. Part 0 returns when all parts are done, others when they are."""
-        for number, (job, tickets) in enumerate(zip(self._jobs, self._tickets, strict=True)):
-            if number == 0 or not self.errors:
-                try:
-                    job(part)
-                except BaseException as error:
-                    self.errors.append(error)
-            waiting = self.inboxes if number < len(self._jobs) - 1 else self.inboxes[:1]
-            try:
-                tickets.pop()
-            except IndexError:
-                for inbox in waiting:
-                    if inbox is not self.inboxes[part]:
-                        inbox.put(self)
-            else:
-                if self.inboxes[part] in waiting:
-                    self.inboxes[part].get()
+        """Do a part."""
+        try:
+            self._job(part, self.meeting)
+        except BaseException as error:  # an interrupt, too: the others are waiting
+            self.errors.append(error)
+        finally:
+            for stage in (BEGUN, HALFWAY, DONE):
+                tell(self.meeting, stage, part)
 
 
-def _serve(number: int, inbox: _Inbox) -> None:
-    while (shift := inbox.get()) is not None:
-        shift.work(number)
+def _serve(part: int, inbox: SimpleQueue[_Shift | None], marks: NDArray[np.int64]) -> None:
+    last = 0
+    while True:
+        # Asleep in the queue, a thread would take 40 microseconds to wake.
+        next_has_begun(Meeting(marks, last, 1), part)
+        shift = inbox.get()
+        if shift is None:
+            return
+        last = shift.meeting.turn
+        shift.work(part)

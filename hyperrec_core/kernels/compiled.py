@@ -103,27 +103,3 @@ def prefetch(typing_context: Any, table: Any, row: Any) -> Any:
         return context.get_dummy_value()
 
     return numba.types.void(table, row), generate
-
-
-@numba.extending.intrinsic  # type: ignore[untyped-decorator]
-def _read(typing_context: Any, numbers: Any, place: Any) -> Any:
-    """An int64 as other threads left it; a plain read would be done once for a whole loop."""
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        array = context.make_array(signature.args[0])(context, builder, arguments[0])
-        index = context.cast(builder, arguments[1], signature.args[1], numba.types.intp)
-        address = numba.core.cgutils.get_item_pointer(
-            context, builder, signature.args[0], array, [index], wraparound=False
-        )
-        return builder.load_atomic(address, "acquire", 8)
-
-    return numba.types.int64(numbers, place), generate
-
-
-@kernel
-def watch(number: Any, reads: int) -> None:
-    """Wait until an int64 [1] is not 0, but for no more than so many reads; makes it 0."""
-    for _ in range(reads):
-        if _read(number, 0) != 0:
-            break
-    number[0] = 0

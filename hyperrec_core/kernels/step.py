@@ -1,4 +1,4 @@
-"""The two kernels of a training step of the point models, which its threads call side by side.
+"""The kernels of a training step of the point models, which its threads call side by side.
 
 `derive`: a batch is cut into parts, one a thread. Each part takes its segments block by block, a
 block being small enough for its points, weights and scores to stay in cache from the forward to the
@@ -6,93 +6,95 @@ backward pass, and adds up the derivatives by the batch's distinct rows.
 
 `step`: each thread takes a share of the rows, sums the parts' derivatives in their order, and moves
 the rows. Equal numbers of parts so give equal bits.
+
+`first_half` and `second_half` are these with what threads tell one another; `whole` is both.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from hyperrec_core.kernels import loss, rows, users
+from hyperrec_core.kernels import loss, meeting, rows, users
 from hyperrec_core.kernels.batch import BLOCK, Batch, Sizes, Sums, Weights, furnish
 from hyperrec_core.kernels.compiled import ONE, TWO, ZERO, add, kernel, prefetch
 from hyperrec_core.kernels.judge import judge
 from hyperrec_core.kernels.loss import Scoring
+from hyperrec_core.kernels.meeting import Meeting
 from hyperrec_core.kernels.rows import Steps
 
 _TOGETHER = 16  # rows
 SHARES = 64
 """The rows of a table are divided into so many shares of about the same size."""
+UNMET, LAST_WAS_FIRST, LAST_WAS_LATER = range(3)
+"""How `whole` has ended: for want of others, or done, after or before the last part."""
 
 
-@kernel
-def step(
-    first: int, last: int, steps: Steps, points: Any, sums: Any, touched: Any, gradient: Any
-) -> None:
-    """Step some of the touched rows of a table.
+class Work(NamedTuple):
+    """A share of a batch, and what its derivatives need.
 
-    Args:
-        first: of the shares of the rows to step.
-        last: of these shares, exclusive.
-        steps: the optimiser.
-        points: the table, [n, D].
-        sums: Adagrad's accumulator, [n], or empty.
-        touched: distinct rows, int32 [r].
-        gradient: derivatives by them, [r, D] from each part of `derive`; overwritten.
-    """
-    total = gradient[0]
-    chosen, lengths = np.empty(_TOGETHER, np.int32), np.empty((2, _TOGETHER), np.float32)
-    r = 0
-    while r < len(touched):
-        count = 0
-        while r < len(touched) and count < _TOGETHER:
-            # 64 neighbours stay together: cores would fight over the lines that rows share.
-            if first <= (touched[r] >> 6) & (SHARES - 1) < last:
-                prefetch(points, touched[r])
-                chosen[count] = r
-                count += 1
-            r += 1
-        for other in range(1, len(gradient)):
-            for c in range(count):
-                for d in range(total.shape[1]):
-                    total[chosen[c], d] += gradient[other, chosen[c], d]
-        rows.step(steps, points, sums, touched, total, chosen[:count], lengths)
-
-
-@kernel
-def derive(
-    part: int,
-    parts: int,
-    scoring: Scoring,
-    weights: Weights,
-    batch: Batch,
-    target: Any,
-    context: Any,
-    sizes: Sizes,
-    floats: Any,
-    found: Any,
-    sums: Sums,
-) -> None:
-    """The derivatives of a share of a batch's histories.
-
-    Args:
-        part: which share, below `parts`.
-        parts: how many shares.
+    Attributes:
+        share: which share of the histories, below `shares`.
+        shares: how many there are.
         scoring: how points are compared.
         weights: of the items of histories.
         batch: the examples.
         target: points of candidates, [n, D].
         context: points of items in histories, [n, D]; the same where there is one table.
-        sizes: as of `measure`.
+        sizes: as of `batch.measure`.
         floats: memory of this part, [sizes.floats].
         found: memory of this part, int32 [N + 1].
         sums: results of this part; overwritten.
     """
+
+    share: int
+    shares: int
+    scoring: Scoring
+    weights: Weights
+    batch: Batch
+    target: Any
+    context: Any
+    sizes: Sizes
+    floats: Any
+    found: Any
+    sums: Sums
+
+
+class Table(NamedTuple):
+    """A table, and what a step does to it.
+
+    Attributes:
+        points: [n, D].
+        sums: Adagrad's accumulator, [n], or empty.
+        touched: distinct rows, int32 [r].
+        gradient: derivatives by them, [r, D] from each part of `derive`; overwritten.
+    """
+
+    points: Any
+    sums: Any
+    touched: Any
+    gradient: Any
+
+
+class Moves(NamedTuple):
+    """The rows that a part steps: their shares from the first up to the last, of some tables."""
+
+    first: int
+    last: int
+    steps: Steps
+    tables: tuple[Table, ...]
+
+
+@kernel
+def derive(work: Work) -> None:
+    """The derivatives of a share of a batch's histories."""
+    scoring, weights, batch, sums = work.scoring, work.weights, work.batch, work.sums
+    target, context = work.target, work.context
     histories = batch.heads[-1]
-    first = np.searchsorted(batch.heads, histories * part // parts)
-    last = np.searchsorted(batch.heads, histories * (part + 1) // parts)
-    room = furnish(floats, found, sizes, len(batch.negatives), target.shape[1])
+    first = np.searchsorted(batch.heads, histories * work.share // work.shares)
+    last = np.searchsorted(batch.heads, histories * (work.share + 1) // work.shares)
+    room = furnish(work.floats, work.found, work.sizes, len(batch.negatives), target.shape[1])
     sums.by_target[:] = ZERO
     sums.by_context[:] = ZERO
     sums.by_lag[:] = ZERO
@@ -127,3 +129,74 @@ def derive(
             if scoring.flat:
                 add(gradient, duals[k], TWO * room.offset[1, k])
         add(sums.by_target[batch.negative_rows[k]], gradient, ONE)
+
+
+@kernel
+def step(moves: Moves) -> None:
+    """Step some of the touched rows."""
+    for table in moves.tables:
+        _step(moves, table)
+
+
+@kernel
+def _step(moves: Moves, table: Table) -> None:
+    first, last, steps = moves.first, moves.last, moves.steps
+    points, sums, touched, gradient = table.points, table.sums, table.touched, table.gradient
+    total = gradient[0]
+    chosen, lengths = np.empty(_TOGETHER, np.int32), np.empty((2, _TOGETHER), np.float32)
+    r = 0
+    while r < len(touched):
+        count = 0
+        while r < len(touched) and count < _TOGETHER:
+            # 64 neighbours stay together: cores would fight over the lines that rows share.
+            if first <= (touched[r] >> 6) & (SHARES - 1) < last:
+                prefetch(points, touched[r])
+                chosen[count] = r
+                count += 1
+            r += 1
+        for other in range(1, len(gradient)):
+            for c in range(count):
+                for d in range(total.shape[1]):
+                    total[chosen[c], d] += gradient[other, chosen[c], d]
+        rows.step(steps, points, sums, touched, total, chosen[:count], lengths)
+
+
+@kernel
+def first_half(turn: Meeting, part: int, work: Work) -> bool:
+    """`derive`; then wait a moment for the other parts: whether they are halfway, too."""
+    if part == 0:
+        meeting.tell(turn, meeting.BEGUN, part)
+    derive(work)
+    meeting.tell(turn, meeting.HALFWAY, part)
+    return meeting.have_told(turn, meeting.HALFWAY, part)
+
+
+@kernel
+def second_half(turn: Meeting, part: int, moves: Moves) -> bool:
+    """`step`, when all parts are halfway; whether the last part was done before.
+
+    The return waits a moment for what comes next, so that not all threads want the interpreter's
+    lock at once.
+    """
+    step(moves)
+    before = meeting.has_told(turn, meeting.DONE, turn.parts - 1)
+    meeting.tell(turn, meeting.DONE, part)
+    if part == 0:
+        meeting.have_told(turn, meeting.DONE, part)
+    else:
+        meeting.next_has_begun(turn, part)
+    return before
+
+
+@kernel
+def whole(turn: Meeting, part: int, work: Work, moves: Moves) -> int:
+    """Both halves, or the first one alone where other parts are not halfway in time.
+
+    For parts that have nothing to do between the halves.
+
+    Returns:
+        `UNMET` after the first half alone; otherwise whether `LAST_WAS_FIRST` or not.
+    """
+    if not first_half(turn, part, work):
+        return UNMET
+    return LAST_WAS_FIRST if second_half(turn, part, moves) else LAST_WAS_LATER

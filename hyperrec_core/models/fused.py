@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,9 +17,22 @@ from hyperrec_core.examples import Examples
 from hyperrec_core.histories import EVENT_TYPES
 from hyperrec_core.kernels import batch as layout
 from hyperrec_core.kernels import judge, loss, rows
-from hyperrec_core.kernels.step import SHARES, derive, step
+from hyperrec_core.kernels.meeting import HALFWAY, Meeting
+from hyperrec_core.kernels.step import (
+    LAST_WAS_FIRST,
+    SHARES,
+    UNMET,
+    Moves,
+    Table,
+    Work,
+    derive,
+    first_half,
+    second_half,
+    step,
+    whole,
+)
 from hyperrec_core.models.points_config import PointsConfig
-from hyperrec_core.threads import Crew
+from hyperrec_core.threads import Crew, wait
 
 _SCORES = {
     "inner_product": loss.INNER_PRODUCT,
@@ -80,7 +93,7 @@ class FusedStep:
         self._places = {name: np.full(len(state[name]), -1, np.int32) for name in self._tables}
         self._room: dict[str, NDArray[Any]] = {}
         self._crew = Crew(1)
-        self._left = 0
+        self._left, self._outcome = 0, UNMET
 
     def prepare(self, batch: Examples) -> Prepared:
         """Number the rows that a batch touches; see `models.protocol.Model.prepare`."""
@@ -143,8 +156,10 @@ class FusedStep:
             np.float32(rate * config.pull),
         )
 
-        def work(part: int) -> None:
-            derive(
+        shares = self._shares(parts)
+
+        def work(part: int) -> Work:
+            return Work(
                 rank * parts + part,
                 size * parts,
                 scoring,
@@ -158,42 +173,62 @@ class FusedStep:
                 layout.Sums(*(array[part] for array in sums)),
             )
 
-        ended = [0.0] * parts
+        def moves(part: int) -> Moves:
+            tables = (
+                Table(state[name], state.get(f"{name}.sums", _NONE), touched[name], gradients[name])
+                for name in self._tables
+            )
+            return Moves(*shares[part], steps, tuple(tables))
 
-        def finish(part: int) -> None:
+        def between() -> None:
+            self._learn_weights(sums, weights, rate * config.lag_learning_rate)
+            meanwhile()
+
+        def both(part: int, turn: Meeting) -> None:
+            if part < parts - 1:
+                self._outcome = whole(turn, part, work(part), moves(part))
+                if self._outcome != UNMET:
+                    return
+                wait(turn, HALFWAY, part)
+            else:
+                if not first_half(turn, part, work(part)):
+                    wait(turn, HALFWAY, part)
+                between()
+            second_half(turn, part, moves(part))
+
+        def first(part: int, _: Meeting) -> None:
+            derive(work(part))
+
+        def second(part: int, _: Meeting) -> None:
             if part == parts - 1:
-                self._learn_weights(sums, weights, rate * config.lag_learning_rate)
-                meanwhile()
-            first, last = self._shares(part, parts)
-            for name in self._tables:
-                kept = state.get(f"{name}.sums", _NONE)
-                step(first, last, steps, state[name], kept, touched[name], gradients[name])
-            ended[part] = time.perf_counter()
+                between()
+            step(moves(part))
 
         if size == 1:
-            crew.run(work, finish, parts=parts)
+            crew.run(both, parts=parts)
         else:
-            crew.run(work, parts=parts)
+            crew.run(first, parts=parts)
             sums = layout.Sums(*(array.sum(0, keepdims=True) for array in sums))
             gradients = dict(zip(self._tables, (sums.by_target, sums.by_context), strict=False))
             shared = (sums.totals, sums.by_lag, sums.by_event, *gradients.values())
             processes.add_up(*map(torch.from_numpy, shared))
-            crew.run(finish, parts=parts)
-        if parts > 1:
-            late = ended[-1] > max(ended[:-1])
-            self._left = min(max(self._left + (-1 if late else 1), 0), SHARES // 2)
+            crew.run(second, parts=parts)
         return float(sums.totals[:, judge.LOSS].sum()) / len(examples.labels)
 
-    def _shares(self, part: int, parts: int) -> tuple[int, int]:
-        """The shares of the rows that a thread steps, from the first up to the last.
+    def _shares(self, parts: int) -> list[tuple[int, int]]:
+        """The shares of the rows that each thread steps, from the first up to the last.
 
         The last thread packs the next batch first; what is left for it goes by who was late in the
         steps before. A row's step is the same whoever takes it.
         """
-        if part == parts - 1:
-            return (SHARES - self._left if parts > 1 else 0), SHARES
+        if parts == 1:
+            return [(0, SHARES)]
+        if self._outcome != UNMET:
+            more = 1 if self._outcome == LAST_WAS_FIRST else -1
+            self._left = min(max(self._left + more, 0), SHARES // 2)
         rest = SHARES - self._left
-        return rest * part // (parts - 1), rest * (part + 1) // (parts - 1)
+        cuts = [rest * part // (parts - 1) for part in range(parts)]
+        return [*pairwise(cuts), (rest, SHARES)]
 
     def _scoring(self) -> loss.Scoring:
         config = self._config
