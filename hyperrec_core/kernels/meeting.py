@@ -86,26 +86,27 @@ def has_told(meeting: Meeting, stage: int, part: int) -> bool:
 @kernel
 def have_told(meeting: Meeting, stage: int, part: int) -> bool:
     """Let a part wait a moment until all have come so far; whether they have."""
-    other = 0
-    for _ in range(_reads(meeting, part)):
+    other, reads = 0, _reads(meeting, part)
+    for read in range(reads):
         while other < meeting.parts and has_told(meeting, stage, other):
             other += 1
         if other == meeting.parts:
-            _learn(meeting, part, True)
-            return True
-    _learn(meeting, part, False)
-    return False
+            return _met(meeting, part, reads, read)
+    return _missed(meeting, part, reads)
 
 
 @kernel
 def next_has_begun(meeting: Meeting, part: int) -> bool:
     """Let a part wait a moment until the turn after this one has begun; whether it has."""
-    for _ in range(_reads(meeting, part)):
+    reads = _reads(meeting, part)
+    for read in range(reads):
         if _read(meeting.marks, BEGUN, 0) > meeting.turn:
-            _learn(meeting, part, True)
-            return True
-    _learn(meeting, part, False)
-    return False
+            return _met(meeting, part, reads, read)
+    return _missed(meeting, part, reads)
+
+
+# Who waits may hold the core of the one waited for, where there are fewer cores than threads. So a
+# part waits longer the next time only if waiting was of use.
 
 
 @kernel
@@ -114,10 +115,13 @@ def _reads(meeting: Meeting, part: int) -> int:
 
 
 @kernel
-def _learn(meeting: Meeting, part: int, met: bool) -> None:
-    """Wait longer after success, and less after failure.
+def _met(meeting: Meeting, part: int, reads: int, read: int) -> bool:
+    if read:
+        meeting.marks[_PATIENCE, part, 0] = _MOST_READS
+    return True
 
-    Where there are fewer cores than threads, who waits may hold the core of the one waited for.
-    """
-    reads = _reads(meeting, part)
-    meeting.marks[_PATIENCE, part, 0] = 2 * reads if met else reads // 2
+
+@kernel
+def _missed(meeting: Meeting, part: int, reads: int) -> bool:
+    meeting.marks[_PATIENCE, part, 0] = reads // 2
+    return False
