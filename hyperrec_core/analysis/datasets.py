@@ -37,7 +37,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -201,8 +201,8 @@ def load(name: str, folder: Path) -> Interactions:
     # Grouping makes an event unique: the same item twice in a basket is one event.
     table = table.rename_columns(["user", "item", "time"]).group_by(["user", "item", "time"])
     table = table.aggregate([])
-    users, user_ids = _numbered(table["user"])
-    items, item_ids = _numbered(table["item"])
+    users, user_ids = numbered(table["user"])
+    items, item_ids = numbered(table["item"])
     return Interactions(
         name=name,
         order=source.order,
@@ -265,27 +265,13 @@ def leave_last_out(interactions: Interactions, *, seed: int) -> Split:
     dense[ranked] = np.arange(len(ranked))
     items = dense[items].astype(np.int32)
 
-    def histories(rows: NDArray[np.bool_], labels: NDArray[np.bool_]) -> Histories:
-        row_users, row_lengths = np.unique(users[rows], return_counts=True)
-        offsets = np.concatenate(([0], np.cumsum(row_lengths))).astype(np.int32)
-        columns: dict[str, NDArray[Any]] = {
-            "items": items,
-            "times": times.astype(np.int64),
-            "is_label": labels,
-        }
-        lists = {
-            name: pa.ListArray.from_arrays(offsets, pa.array(values[rows]))
-            for name, values in columns.items()
-        }
-        table = pa.table({"user_id": interactions.user_ids.take(pa.array(row_users)), **lists})
-        return Histories.from_tables([table], items=len(counts))
-
+    rows = Rows(users, items, times.astype(np.int64), interactions.user_ids, len(counts))
     by_rank = pa.array(ranked)
     categories, attributes = interactions.categories, interactions.attributes
     return Split(
-        train=histories(in_train, eligible & in_train),
-        validation=histories(held_out & (to_come > 1), eligible & (to_come == 2)),
-        test=histories(held_out, eligible & (to_come == 1)),
+        train=rows.histories(in_train, eligible & in_train),
+        validation=rows.histories(held_out & (to_come > 1), eligible & (to_come == 2)),
+        test=rows.histories(held_out, eligible & (to_come == 1)),
         counts=counts[ranked],
         item_ids=interactions.item_ids.take(by_rank),
         categories=None if categories is None else categories.take(by_rank),
@@ -293,7 +279,33 @@ def leave_last_out(interactions: Interactions, *, seed: int) -> Split:
     )
 
 
-def _numbered(column: pa.ChunkedArray) -> tuple[NDArray[np.int32], pa.StringArray]:
+class Rows(NamedTuple):
+    """Events of a set in the order of users and, of each, of time; arrays of [n]."""
+
+    users: NDArray[np.int32]
+    items: NDArray[np.int32]
+    times: NDArray[np.int64]
+    user_ids: pa.StringArray
+    vocabulary: int
+
+    def histories(self, chosen: NDArray[np.bool_], labels: NDArray[np.bool_]) -> Histories:
+        """The histories of the chosen events, some of which are labels; bool [n] both."""
+        users, lengths = np.unique(self.users[chosen], return_counts=True)
+        offsets = np.concatenate(([0], np.cumsum(lengths))).astype(np.int32)
+        columns: dict[str, NDArray[Any]] = {
+            "items": self.items,
+            "times": self.times,
+            "is_label": labels,
+        }
+        lists = {
+            name: pa.ListArray.from_arrays(offsets, pa.array(values[chosen]))
+            for name, values in columns.items()
+        }
+        table = pa.table({"user_id": self.user_ids.take(pa.array(users)), **lists})
+        return Histories.from_tables([table], items=self.vocabulary)
+
+
+def numbered(column: pa.ChunkedArray) -> tuple[NDArray[np.int32], pa.StringArray]:
     """Numbers of a column's values in the order of the sorted distinct values, and those."""
     ids = pc.unique(column).cast(pa.string()).sort()
     numbers = pc.index_in(column.cast(pa.string()), value_set=ids)

@@ -10,21 +10,37 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from hyperrec_core.analysis import autoencoders, kept
 from hyperrec_core.analysis.autoencoders import CURVATURES
+from hyperrec_core.analysis.ball_layers import CHOICES
 from hyperrec_core.fit import TrainingError
-from tests.hyperrec_core.test_reproduce_hyperml import data
 
-__all__ = ["data"]
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    """A set of the form of ml-100k: 40 users, two kinds of items, six days of one event each."""
+    generator = np.random.default_rng(5)
+    rows = [
+        (f"{user}", f"{2 * int(generator.integers(0, 20)) + user % 2}", 40 * day + user)
+        for user in range(40)
+        for day in range(6)
+    ]
+    users, items, times = zip(*rows, strict=True)
+    table = pa.table({"user_id": users, "item_id": items, "timestamp": times})
+    (tmp_path / "data" / "ml-100k").mkdir(parents=True)
+    pq.write_table(table, tmp_path / "data" / "ml-100k" / "interactions.parquet")
+    return tmp_path / "data"
 
 
 @pytest.fixture(autouse=True)
 def here(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(kept, "pool_of", lambda _: ThreadPoolExecutor(1))
     monkeypatch.setattr(autoencoders, "_QUICK_EPOCHS", 2)
-    autoencoders.split_of.cache_clear()
+    autoencoders.split_by_time.cache_clear()
 
 
 def test_every_curvature_is_fitted_from_every_seed_once(
@@ -33,7 +49,8 @@ def test_every_curvature_is_fitted_from_every_seed_once(
     to = tmp_path / "to"
     autoencoders.run(data, to, datasets=["ml-100k"], quick=True)
     lines = (to / "autoencoder-cells.jsonl").read_text().splitlines()
-    records = [json.loads(line) for line in lines]
+    every = [json.loads(line) for line in lines]
+    records = [record for record in every if not record["settings"]["choice"]]
     assert {(r["settings"]["curvature"], r["settings"]["seed"]) for r in records} == {
         (c, seed) for c in CURVATURES for seed in (1, 2)
     }
@@ -47,6 +64,12 @@ def test_every_curvature_is_fitted_from_every_seed_once(
         assert (row["seeds"], row["not fitted"]) == ("2", "0")
         assert float(row["HR@10"]) == pytest.approx(np.mean(own))
     assert (to / "autoencoder.png").stat().st_size > 10_000
+    with (to / "autoencoder-choices.csv").open() as file:
+        choices = {(row["choice"], row["c"]): row for row in csv.DictReader(file)}
+    assert {choice for choice, _ in choices} == set(CHOICES)
+    # On the ball, nothing but the maps' guards keeps a user without items from being no number.
+    assert choices["the same without guards", "1.0"]["not fitted"] == "1"
+    assert choices["as it is", "1.0"]["not fitted"] == "0"
 
     def compute(*_: Any, **__: Any) -> Any:
         raise AssertionError("a kept cell is computed again")
