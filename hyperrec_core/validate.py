@@ -6,6 +6,7 @@ work of ranking a catalogue of ten thousand items.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,8 @@ from hyperrec_core.placing import rank, ranks
 from hyperrec_core.threads import one_thread
 
 _LABELS_AT_ONCE = 4096
+
+_Places = Callable[[Batch, NDArray[np.int64], NDArray[np.float64]], NDArray[np.int64]]
 
 
 class Validation:
@@ -71,12 +74,39 @@ class Validation:
     def judge(self, model: Model) -> tuple[float, float]:
         """HR@10 and NDCG@10 of the labels among themselves and their candidates."""
         vectors = model.item_vectors()
-        hits, gains = 0.0, 0.0
-        for batch, drawn, coins in self._parts:
+
+        def places(
+            batch: Batch, drawn: NDArray[np.int64], coins: NDArray[np.float64]
+        ) -> NDArray[np.int64]:
             with one_thread():
                 users = model.user_vectors(batch.to(vectors.device))
             rank_drawn = _by_kernel if users.device.type == "cpu" else _by_tensors
-            place = rank_drawn(users, vectors, batch, drawn, coins)
+            return rank_drawn(users, vectors, batch, drawn, coins)
+
+        return self._judge(places)
+
+    @torch.no_grad()
+    def judge_scores(self, scores: Callable[[Tensor, Tensor], Tensor]) -> tuple[float, float]:
+        """The same of a model that has no vectors to publish.
+
+        Args:
+            scores: of users' numbers, int64 [B], and items of each, int64 [B, n]: float [B, n].
+        """
+
+        def places(
+            batch: Batch, drawn: NDArray[np.int64], coins: NDArray[np.float64]
+        ) -> NDArray[np.int64]:
+            others = torch.from_numpy(drawn)
+            candidates = torch.cat((batch.labels[:, None], others.clamp_min(0)), 1)
+            found = scores(batch.users[batch.context], candidates)
+            return ranks(found[:, :1], found[:, 1:], others >= 0, coins)
+
+        return self._judge(places)
+
+    def _judge(self, places: _Places) -> tuple[float, float]:
+        hits, gains = 0.0, 0.0
+        for batch, drawn, coins in self._parts:
+            place = places(batch, drawn, coins)
             hit = place <= 10
             hits += float(hit.sum())
             gains += float((hit / np.log2(1.0 + place)).sum())

@@ -5,7 +5,8 @@ judged on test among 100 uniform negatives, users by their own rows, as in the p
 wants a model's best setting, the one of the best NDCG@10 on validation counts. Every finished cell
 is a line of `hyperml-cells.jsonl`; a run that was stopped goes on with those that lack.
 
-table 2     HyperML beside CML and MF-BPR, and the published figures
+table 2     HyperML beside CML, MF-BPR and NCF, and the published figures; LRML, the paper's
+            other rival, is in no library that is kept up
 table 3     HyperTS, whose parameters are in the tangent space, beside HyperML and CML
 table 4     the effect of the curvature c
 figure 4    the effect of gamma, what the distortion weighs
@@ -18,6 +19,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -32,6 +34,7 @@ from hyperrec_core.analysis.hyperml_cells import (
     QUICK_EPOCHS,
     SEED,
     Cell,
+    Config,
     best_of,
     compute,
     fit_cell,
@@ -41,7 +44,7 @@ from hyperrec_core.analysis.report import Cell as Shown
 from hyperrec_core.analysis.report import Report, save
 from hyperrec_core.analysis.standings import PUBLISHED
 from hyperrec_core.geometry import lorentz
-from hyperrec_core.models import ModelConfig
+from hyperrec_core.models import Model
 
 FULL = (
     "ml-1m",
@@ -116,7 +119,7 @@ def _table2(to: Path, chosen: Sequence[str], best: Best, notes: Sequence[str]) -
     rows: list[list[Shown]] = []
     for dataset in chosen:
         published = PUBLISHED.get(dataset, {})
-        for name in ("HyperML", "CML", "MF-BPR"):
+        for name in ("HyperML", "CML", "MF-BPR", "NCF"):
             _, record = best[dataset, name]
             hr, ndcg = record.get("hr_at_10"), record.get("ndcg_at_10")
             theirs = published.get(f"{name} (Tran et al. 2020)")
@@ -178,12 +181,11 @@ def _effect(
     return save(to / stem, title=title, columns=columns, rows=rows, notes=notes, pictures=[picture])
 
 
-def _figure2(
-    to: Path, dataset: str, config: ModelConfig, data: Path, best: Best, quick: bool
-) -> Report:
+def _figure2(to: Path, dataset: str, config: Config, data: Path, best: Best, quick: bool) -> Report:
     """The first set in two dimensions, drawn; the distances of every set's best HyperML."""
     split = split_of(dataset, data)
-    model, _ = fit_cell(Cell(dataset, replace(config, dimensions=2), quick), split)
+    cell = Cell(dataset, replace(config, dimensions=2), quick)
+    model = cast(Model, fit_cell(cell, split)[0])
     drawn = np.random.default_rng(SEED).permutation(len(split.train.user_ids))[:40]
     batch = split.train.whole_rows().batch(np.sort(drawn), lags=1)
     picture = to / "hyperml-figure2.png"

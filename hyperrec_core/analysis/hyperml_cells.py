@@ -14,8 +14,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from hyperrec_core.analysis import ncf
 from hyperrec_core.analysis.datasets import SPLIT_SEED, Split, split_of
 from hyperrec_core.analysis.kept import Record
+from hyperrec_core.analysis.ncf import NCF, NCFConfig
 from hyperrec_core.analysis.provenance import key_of, stamp
 from hyperrec_core.evaluate import evaluate, model_scorer
 from hyperrec_core.fit import TrainConfig, TrainingError, fit
@@ -37,8 +39,11 @@ _HYPERML = HyperMLConfig(
 )
 _CML = CMLConfig(users="table", negatives_per_label=4, margin=0.5, learning_rate=0.05)
 _BPR = MFBPRConfig(users="table", regularisation=0.05, learning_rate=0.4)
+_NCF = NCFConfig()
 
-GRIDS: Mapping[str, tuple[ModelConfig, ...]] = {
+Config = ModelConfig | NCFConfig
+
+GRIDS: Mapping[str, tuple[Config, ...]] = {
     "HyperML": (
         _HYPERML,
         replace(_HYPERML, margin=2.0),
@@ -51,6 +56,7 @@ GRIDS: Mapping[str, tuple[ModelConfig, ...]] = {
         replace(_BPR, regularisation=0.02),
         replace(_BPR, regularisation=0.02, learning_rate=0.1),
     ),
+    "NCF": (_NCF, replace(_NCF, dimensions=64)),
     "HyperTS": (replace(_HYPERML, tangent=True), replace(_HYPERML, tangent=True, margin=2.0)),
 }
 """What is tried of each model, first the setting that a quick run keeps to."""
@@ -61,7 +67,7 @@ class Cell:
     """One setting of a model on one set."""
 
     dataset: str
-    config: ModelConfig
+    config: Config
     quick: bool
 
     @property
@@ -89,7 +95,7 @@ def compute(cell: Cell, data: Path) -> Record:
         return record | {"problem": str(error)}
     seconds = time.monotonic() - started
     ranks = evaluate(
-        model_scorer(model),
+        model.scores if isinstance(model, NCF) else model_scorer(model),
         split.test.aligned_to(split.train),
         items=split.items,
         lags=model.lags,
@@ -105,13 +111,16 @@ def compute(cell: Cell, data: Path) -> Record:
     }
 
 
-def fit_cell(cell: Cell, split: Split) -> tuple[Model, Record]:
+def fit_cell(cell: Cell, split: Split) -> tuple[Model | NCF, Record]:
     """A cell's model as after its best epoch, and which that was."""
     positions = len(split.train.items)
-    epochs = min(EPOCHS, max(1, EXAMPLES // positions))
+    epochs = QUICK_EPOCHS if cell.quick else min(EPOCHS, max(1, EXAMPLES // positions))
+    if isinstance(cell.config, NCFConfig):
+        network, chosen = ncf.fit(split, cell.config, epochs=epochs, batch_size=_BATCH, seed=SEED)
+        return network, {"epochs": epochs, **chosen}
     config = TrainConfig(
         model=cell.config,
-        epochs=QUICK_EPOCHS if cell.quick else epochs,
+        epochs=epochs,
         batch_size=_BATCH,
         negatives=_BATCH,
     )
@@ -120,13 +129,13 @@ def fit_cell(cell: Cell, split: Split) -> tuple[Model, Record]:
         device=torch.device("cpu"),
     )  # fmt: skip
     best = progress.epochs[progress.best_epoch - 1]
-    found = {"epochs": config.epochs, "best_epoch": best.number, "validation": best.ndcg_at_10}
+    found = {"epochs": epochs, "best_epoch": best.number, "validation": best.ndcg_at_10}
     return model, found
 
 
-def _radii(model: Model, split: Split) -> Record:
+def _radii(model: Model | NCF, split: Split) -> Record:
     """Mean distances on the hyperboloid: of items and users to the origin, of each to its own."""
-    if model.description()["geometry"] != "hyperboloid":
+    if isinstance(model, NCF) or model.description()["geometry"] != "hyperboloid":
         return {}
     train = split.train
     batch = train.whole_rows().batch(np.arange(len(train.user_ids)), lags=1)

@@ -33,7 +33,7 @@ def key_of(decides: Any, length: int) -> str:
 
 def versions() -> dict[str, str]:
     """Of the packages that do the arithmetic."""
-    packages = ("hyperrec", "torch", "numpy", "scipy", "implicit", "optuna")
+    packages = ("hyperrec", "torch", "numpy", "scipy", "cornac", "implicit", "optuna")
     return {"python": platform.python_version(), **{p: metadata.version(p) for p in packages}}
 
 
