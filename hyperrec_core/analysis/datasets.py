@@ -34,7 +34,7 @@ online-retail 285,710 against 381,943.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -221,6 +221,14 @@ def load(name: str, folder: Path) -> Interactions:
 def split_of(dataset: str, data: Path) -> Split:
     """A data set as every comparison splits it; raises `DatasetError` as `load`."""
     return leave_last_out(load(dataset, data), seed=SPLIT_SEED)
+
+
+@lru_cache(maxsize=1)
+def random_split_of(dataset: str, data: Path) -> Split:
+    """The same with each user's events in random order, so that any of them is held out."""
+    found = load(dataset, data)
+    times = np.random.default_rng(SPLIT_SEED).permutation(len(found.times))
+    return leave_last_out(replace(found, order="shuffled", times=times), seed=SPLIT_SEED)
 
 
 def leave_last_out(interactions: Interactions, *, seed: int) -> Split:

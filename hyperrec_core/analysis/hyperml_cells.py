@@ -10,12 +10,13 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
 
 from hyperrec_core.analysis import ncf
-from hyperrec_core.analysis.datasets import SPLIT_SEED, Split, split_of
+from hyperrec_core.analysis.datasets import SPLIT_SEED, Split, random_split_of, split_of
 from hyperrec_core.analysis.kept import Record
 from hyperrec_core.analysis.ncf import NCF, NCFConfig
 from hyperrec_core.analysis.provenance import key_of, stamp
@@ -69,6 +70,7 @@ class Cell:
     dataset: str
     config: Config
     quick: bool
+    held_out: Literal["last", "random"] = "last"
 
     @property
     def key(self) -> str:
@@ -76,16 +78,17 @@ class Cell:
         effort = QUICK_EPOCHS if self.quick else [EXAMPLES, EPOCHS]
         seeds = [SEED, SPLIT_SEED, _CANDIDATES_SEED]
         decides = [_VERSION, self.dataset, asdict(self.config), effort, _BATCH, seeds, _NEGATIVES]
-        return key_of(decides, 16)
+        return key_of([*decides, *["random"] * (self.held_out == "random")], 16)
 
 
 def compute(cell: Cell, data: Path) -> Record:
     """Fit and judge one cell."""
-    split = split_of(cell.dataset, data)
+    split = (split_of if cell.held_out == "last" else random_split_of)(cell.dataset, data)
     started = time.monotonic()
     record: Record = {
         "key": cell.key,
         "dataset": cell.dataset,
+        "held_out": cell.held_out,
         "settings": asdict(cell.config),
         **stamp(),
     }

@@ -21,7 +21,7 @@ from hyperrec_core.analysis.hyperml_cells import GRIDS, Cell, best_of
 from hyperrec_core.fit import TrainingError
 from hyperrec_core.models.hyperml import HyperMLConfig
 
-CELLS = 5 + 4 + 5  # a setting a model, and the other curvatures and gammas
+CELLS = 5 + 4 + 5 + 4  # a setting a model, the other curvatures and gammas, random items held out
 
 
 @pytest.fixture(autouse=True)
@@ -79,7 +79,7 @@ def test_tables_and_figures_are_written_and_kept_cells_are_not_computed_again(
     to = tmp_path / "to"
     report = hyperml.run(data, to, datasets=["ml-1m"], quick=True)
     assert len(computed) == CELLS
-    names = {f"hyperml-{n}{e}" for n in ("table2", "table3") for e in (".md", ".csv")}
+    names = {f"hyperml-{n}{e}" for n in ("table2", "held-out", "table3") for e in (".md", ".csv")}
     names |= {
         f"hyperml-{n}{e}" for n in ("table4", "figure4", "figure2") for e in (".md", ".csv", ".png")
     }
@@ -93,6 +93,9 @@ def test_tables_and_figures_are_written_and_kept_cells_are_not_computed_again(
     for row in second[1:]:
         hr, theirs, ndcg, its = (float(cell) for cell in row[2:6])
         assert row[6] == ("yes" if hr > theirs - 0.03 and ndcg > its - 0.03 else "no")
+    drawn = rows_of(to / "hyperml-held-out.csv")
+    assert [row[:2] for row in drawn] == [row[:2] for row in second]
+    assert [row[2:5:2] for row in drawn[1:]] != [row[2:5:2] for row in second[1:]]
     fourth = rows_of(to / "hyperml-table4.csv")
     assert [row[:2] for row in fourth[1:]] == [["ml-1m", str(c)] for c in hyperml.CURVATURES]
     before = (to / "hyperml-table2.md").read_text()
@@ -130,7 +133,9 @@ def test_a_cell_that_cannot_be_fitted_is_told_and_left_blank(
         for line in (tmp_path / "hyperml-cells.jsonl").read_text().splitlines()
         if "problem" in (record := json.loads(line))
     ]
-    assert problems == ["The loss of epoch 1 is nan"]
+    assert (
+        problems == ["The loss of epoch 1 is nan"] * 2
+    )  # the last item held out, and a random one
 
 
 def test_the_best_setting_is_the_one_that_validates_best() -> None:
