@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
@@ -33,7 +34,8 @@ def split_by_time(dataset: str, data: Path) -> Split:
         data: folder of data sets, see `datasets`.
 
     Raises:
-        DatasetError: the set is not known or not there, or has nothing to judge.
+        DatasetError: the set is not known or not there, does not say when all of its events were,
+            or has nothing to judge.
     """
     path = find(dataset, data)
     columns = pq.read_schema(path).names
@@ -41,6 +43,11 @@ def split_by_time(dataset: str, data: Path) -> Split:
     table = pq.read_table(
         path, columns=["user_id", "item_id", "timestamp", *["position"] * ordered]
     )
+    if unknown := pc.sum(pc.is_null(table["timestamp"], nan_is_null=True)).as_py():
+        raise DatasetError(
+            f"{dataset} has no time for {unknown:,} of its {len(table):,} events: name a set that "
+            "says when everything was, such as ml-1m."
+        )
     users, user_ids = numbered(table["user_id"])
     items, item_ids = numbered(table["item_id"])
     times = table["timestamp"].to_numpy().astype(np.int64)

@@ -80,3 +80,12 @@ def test_a_set_without_a_late_event_of_a_known_user_is_refused(tmp_path: Path) -
     rows = [("a", "x", 1), ("a", "y", 2), ("b", "x", 3)]
     with pytest.raises(DatasetError, match="ml-100k has nothing to judge"):
         split_by_time("ml-100k", written(tmp_path, rows))
+
+
+def test_a_set_that_does_not_say_when_is_refused(tmp_path: Path) -> None:
+    data = written(tmp_path, [("a", "x", 1), ("a", "y", 2), ("b", "x", 3)])
+    path = data / "ml-100k" / "interactions.parquet"
+    times = pa.array([1.0, None, 3.0])
+    pq.write_table(pq.read_table(path).set_column(2, "timestamp", times), path)
+    with pytest.raises(DatasetError, match="no time for 1 of its 3 events"):
+        split_by_time("ml-100k", data)
