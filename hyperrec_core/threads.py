@@ -19,8 +19,10 @@ from numpy.typing import NDArray
 from hyperrec_core.kernels.meeting import (
     BEGUN,
     DONE,
+    FAILED,
     HALFWAY,
     Meeting,
+    has_told,
     have_told,
     next_has_begun,
     tell,
@@ -89,7 +91,7 @@ class Crew:
     def __init__(self, threads: int) -> None:
         """Start them; they end with the object."""
         self._turn = 0
-        self._marks = np.zeros((4, threads, 8), np.int64)
+        self._marks = np.zeros((5, threads, 8), np.int64)
         self._inboxes = [SimpleQueue[_Shift | None]() for _ in range(threads - 1)]
         for part, inbox in enumerate(self._inboxes, start=1):
             threading.Thread(
@@ -110,7 +112,7 @@ class Crew:
         Args:
             job: should spend its time where the interpreter's lock is not held. It may tell the
                 meeting that its part has begun, is halfway or done as soon as that is so, which
-                spares who waits for it a moment; when it returns or raises, all that is told.
+                spares who waits for it a moment; when it returns, all that is told.
             parts: at most as many as there are threads.
         """
         self._turn += 1
@@ -118,7 +120,8 @@ class Crew:
         for inbox in self._inboxes[: parts - 1]:
             inbox.put(shift)
         shift.work(0)
-        wait(shift.meeting, DONE, 0)
+        while not have_told(shift.meeting, DONE, 0):
+            time.sleep(_PAUSE)
         if shift.errors:
             raise shift.errors[0]
 
@@ -127,9 +130,15 @@ class Crew:
             inbox.put(None)
 
 
-def wait(meeting: Meeting, stage: int, part: int) -> None:
-    """Let a part wait until all have told so much."""
-    while not have_told(meeting, stage, part):
+def wait_halfway(meeting: Meeting, part: int) -> None:
+    """Let a part wait until all are halfway.
+
+    Raises:
+        RuntimeError: another part has failed; what it raised is what the crew raises.
+    """
+    while not have_told(meeting, HALFWAY, part):
+        if any(has_told(meeting, FAILED, other) for other in range(meeting.parts)):
+            raise RuntimeError("Another part has failed.")
         time.sleep(_PAUSE)
 
 
@@ -146,9 +155,11 @@ class _Shift:
             self._job(part, self.meeting)
         except BaseException as error:  # an interrupt, too: the others are waiting
             self.errors.append(error)
-        finally:
-            for stage in (BEGUN, HALFWAY, DONE):
-                tell(self.meeting, stage, part)
+            told = (FAILED, BEGUN, DONE)  # nobody may go on with the half that is lacking
+        else:
+            told = (BEGUN, HALFWAY, DONE)
+        for stage in told:
+            tell(self.meeting, stage, part)
 
 
 def _serve(part: int, inbox: SimpleQueue[_Shift | None], marks: NDArray[np.int64]) -> None:

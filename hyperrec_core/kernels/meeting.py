@@ -14,10 +14,11 @@ from llvmlite import ir
 
 from hyperrec_core.kernels.compiled import kernel
 
-BEGUN, HALFWAY, DONE = range(3)
-"""What a part tells the others: that the turn has begun (part 0), that it is halfway, or done."""
+BEGUN, HALFWAY, DONE, FAILED = range(4)
+"""What a part tells the others: that the turn has begun (part 0), that it is halfway, done
+(or given up), or has failed."""
 
-_PATIENCE = 3
+_PATIENCE = 4
 _LEAST_READS, _MOST_READS = 1 << 14, 1 << 20  # 8 and 500 microseconds or so
 
 
@@ -25,8 +26,8 @@ class Meeting(NamedTuple):
     """What the parts of a turn know of one another.
 
     Attributes:
-        marks: the last turn of which a part has told each of the three, and the reads for which
-            the part waits, int64 [4, threads, 8]; each has a line of memory for itself.
+        marks: the last turn of which a part has told each of the four, and the reads for which
+            the part waits, int64 [5, threads, 8]; each has a line of memory for itself.
         turn: counts from 1.
         parts: how many take part.
     """

@@ -17,7 +17,7 @@ from hyperrec_core.examples import Examples
 from hyperrec_core.histories import EVENT_TYPES
 from hyperrec_core.kernels import batch as layout
 from hyperrec_core.kernels import judge, loss, rows
-from hyperrec_core.kernels.meeting import HALFWAY, Meeting
+from hyperrec_core.kernels.meeting import Meeting
 from hyperrec_core.kernels.step import (
     LAST_WAS_FIRST,
     SHARES,
@@ -32,7 +32,7 @@ from hyperrec_core.kernels.step import (
     whole,
 )
 from hyperrec_core.models.points_config import PointsConfig
-from hyperrec_core.threads import Crew, wait
+from hyperrec_core.threads import Crew, wait_halfway
 
 _SCORES = {
     "inner_product": loss.INNER_PRODUCT,
@@ -189,10 +189,10 @@ class FusedStep:
                 self._outcome = whole(turn, part, work(part), moves(part))
                 if self._outcome != UNMET:
                     return
-                wait(turn, HALFWAY, part)
+                wait_halfway(turn, part)
             else:
                 if not first_half(turn, part, work(part)):
-                    wait(turn, HALFWAY, part)
+                    wait_halfway(turn, part)
                 between()
             second_half(turn, part, moves(part))
 

@@ -133,9 +133,8 @@ def test_a_cell_that_cannot_be_fitted_is_told_and_left_blank(
         for line in (tmp_path / "hyperml-cells.jsonl").read_text().splitlines()
         if "problem" in (record := json.loads(line))
     ]
-    assert (
-        problems == ["The loss of epoch 1 is nan"] * 2
-    )  # the last item held out, and a random one
+    # With the last item held out, and with a random one.
+    assert problems == ["The loss of epoch 1 is nan"] * 2
 
 
 def test_the_best_setting_is_the_one_that_validates_best() -> None:

@@ -7,7 +7,7 @@ import time
 import pytest
 
 from hyperrec_core.kernels.meeting import DONE, HALFWAY, tell
-from hyperrec_core.threads import Crew, wait
+from hyperrec_core.threads import Crew, wait_halfway
 
 
 @pytest.mark.parametrize(("threads", "parts"), [(1, 1), (3, 3), (3, 2), (3, 1)])
@@ -44,7 +44,7 @@ def test_who_waits_halfway_goes_on_when_all_are_there(slow):
             time.sleep(0.05)
         done.append(("first", part))
         tell(meeting, HALFWAY, part)
-        wait(meeting, HALFWAY, part)
+        wait_halfway(meeting, part)
         done.append(("second", part))
 
     for _ in range(3):
@@ -55,19 +55,21 @@ def test_who_waits_halfway_goes_on_when_all_are_there(slow):
 
 
 @pytest.mark.parametrize("failing", [0, 1, 2])
-def test_nobody_waits_for_who_failed(failing):
-    crew, waited = Crew(3), []
+def test_nobody_goes_on_after_one_that_failed(failing):
+    crew, done = Crew(3), []
 
     def job(part, meeting):
         if part == failing:
             raise ValueError(part)
         tell(meeting, HALFWAY, part)
-        wait(meeting, HALFWAY, part)
-        waited.append(part)
+        wait_halfway(meeting, part)
+        done.append(part)
 
-    with pytest.raises(ValueError, match=str(failing)):
-        crew.run(job, parts=3)
-    assert len(waited) == 2
+    for _ in range(3):
+        with pytest.raises(ValueError, match=str(failing)):
+            crew.run(job, parts=3)
+    crew.run(lambda part, _: None, parts=3)
+    assert not done
 
 
 def test_a_part_that_has_told_is_not_waited_for():

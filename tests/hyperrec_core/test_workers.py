@@ -4,9 +4,10 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from contextlib import suppress
 from pathlib import Path
+
+from tests.support import wait_until
 
 _PARENT = """
 import os, time
@@ -30,13 +31,6 @@ def alive(pid: int) -> bool:
     return False
 
 
-def within(seconds: float, happened) -> bool:
-    until = time.monotonic() + seconds
-    while not happened() and time.monotonic() < until:
-        time.sleep(0.05)
-    return happened()
-
-
 def test_workers_end_with_a_parent_that_was_killed(tmp_path: Path) -> None:
     told = tmp_path / "told"
     told.mkdir()
@@ -44,9 +38,9 @@ def test_workers_end_with_a_parent_that_was_killed(tmp_path: Path) -> None:
     script.write_text(_PARENT.format(folder=told))
     parent = subprocess.Popen([sys.executable, script])
     try:
-        assert within(60, lambda: len(list(told.iterdir())) == 2)
+        wait_until(lambda: len(list(told.iterdir())) == 2, "the workers do not begin")
     finally:
         parent.send_signal(signal.SIGKILL)
         parent.wait()
     workers = [int(path.name) for path in told.iterdir()]
-    assert within(20, lambda: not any(map(alive, workers)))
+    wait_until(lambda: not any(map(alive, workers)), "the workers go on", seconds=20)
