@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import atexit
+import functools
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -70,6 +73,21 @@ class Child:
         return Done(code, self.out.read_text(), self.err.read_text())
 
 
+@functools.cache
+def _prefect_database() -> Path:
+    """Prefect's database without a row: each new one would take a command seconds to make."""
+    home = Path(tempfile.mkdtemp(prefix="prefect-"))
+    atexit.register(shutil.rmtree, home, ignore_errors=True)
+    words = [_PREFECT, "server", "database", "upgrade", "--yes"]
+    environ = _environ() | {"PREFECT_HOME": str(home)}
+    subprocess.run(words, env=environ, check=True, capture_output=True)
+    return home / "prefect.db"
+
+
+def _environ() -> dict[str, str]:
+    return {k: v for k, v in os.environ.items() if not k.startswith(_FOREIGN)}
+
+
 @dataclass(frozen=True)
 class Place:
     """Where commands work: a home folder of their own, and the stores they are told of."""
@@ -93,7 +111,10 @@ class Place:
             settings["AZURE_STORAGE_ACCOUNT_URL"] = blobs
         if cosmos is not None:
             settings["COSMOS_ENDPOINT"] = cosmos
-        home.mkdir(parents=True, exist_ok=True)
+        database = home / "prefect" / "prefect.db"
+        if not database.exists():
+            database.parent.mkdir(parents=True)
+            shutil.copy(_prefect_database(), database)
         return cls(home, settings)
 
     @property
@@ -114,13 +135,12 @@ class Place:
     @contextmanager
     def started(self, *words: str, program: Path = _HYPERREC) -> Iterator[Child]:
         """The command while it runs; killed at the end if it still does."""
-        kept = {k: v for k, v in os.environ.items() if not k.startswith(_FOREIGN)}
         folder = Path(tempfile.mkdtemp(prefix="command-", dir=self.home))
         out, err = folder / "out", folder / "err"
         with out.open("wb") as to_out, err.open("wb") as to_err:
             process = subprocess.Popen(
                 [program, *words],
-                env=kept | dict(self.settings),
+                env=_environ() | dict(self.settings),
                 cwd=self.home,
                 stdin=subprocess.DEVNULL,
                 stdout=to_out,

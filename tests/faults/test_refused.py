@@ -10,15 +10,16 @@ import pyarrow.parquet as pq
 import pytest
 
 from infra.local.services import cosmos_server
-from pipelines.runs import STAGES
-from tests.faults.conftest import LAST_DAY, Undisturbed
-from tests.support import Place, copy_run
+from pipelines.runs import STAGES, list_runs
+from pipelines.storage import Folder
+from tests.faults.conftest import LAST_DAY, Undisturbed, prepare
+from tests.support import Place, copy_run, manifests
 
 pytestmark = pytest.mark.slow
 
 
 def test_a_gate_that_refuses_leaves_the_active_version(
-    undisturbed: Undisturbed, tmp_path: Path
+    raw: str, undisturbed: Undisturbed, tmp_path: Path
 ) -> None:
     with cosmos_server(tmp_path / "cosmos") as cosmos:
         place = Place.make(tmp_path / "place", cosmos=cosmos)
@@ -27,8 +28,10 @@ def test_a_gate_that_refuses_leaves_the_active_version(
         place.hyperrec("export", undisturbed.run_id, "--runs", runs.url)
         before = place.control()
 
-        strict = ("--set", "evaluate.minimum_ratio=100", "--set", "train.epochs=1")
-        done = place.hyperrec("run", *undisturbed.job, *strict, "--runs", runs.url, code=1)
+        strict = ("evaluate.minimum_ratio=100", "train.epochs=1")
+        prepare(raw, runs, *strict)
+        words = [word for setting in strict for word in ("--set", setting)]
+        done = place.hyperrec("run", *undisturbed.job, *words, "--runs", runs.url, code=1)
 
         assert "is not published, the active version stays: HR@10" in done.said
         assert "Traceback" not in done.err
@@ -52,21 +55,11 @@ def shop(folder: Path, users: list[str | None]) -> str:
     return folder.as_uri()
 
 
-@pytest.mark.parametrize(
-    ("users", "words", "said"),
-    [
-        (["a", "b", None, "c"], (), "25.0% of 4 rows are quarantined and the limit is 5.0%"),
-        (["a", "b", "c"], ("--set", "preprocess.drop.all='true'"), "Nothing is left of 3 rows"),
-    ],
-)
-def test_input_that_cannot_be_trained_on_stops_the_run(
-    users: list[str | None], words: tuple[str, ...], said: str, tmp_path: Path
-) -> None:
-    place = Place.make(tmp_path / "place")
-    raw = shop(tmp_path / "raw", users)
-    done = place.hyperrec(
-        "preprocess", "--input", raw, "--as-of", LAST_DAY.isoformat(), *words, code=1
-    )
-    assert done.said.startswith(f"hyperrec: {said}")
+def test_input_that_cannot_be_trained_on_stops_the_run(tmp_path: Path) -> None:
+    place, raw, runs = Place.make(tmp_path / "place"), tmp_path / "raw", Folder(tmp_path / "runs")
+    job = ("--input", shop(raw, ["a", "b", None, "c"]), "--as-of", LAST_DAY.isoformat())
+    done = place.hyperrec("preprocess", *job, "--runs", runs.url, code=1)
+    assert done.said.startswith("hyperrec: 25.0% of 4 rows are quarantined and the limit is 5.0%")
     assert "Traceback" not in done.err
-    assert not list(place.storage(place.settings["HYPERREC_HOME"] + "/runs").list("manifest"))
+    [run_id] = list_runs(runs)
+    assert not manifests(runs, run_id)

@@ -24,7 +24,7 @@ from pipelines.synthesise import CatalogueConfig
 from pipelines.synthesise.write import write_catalogue
 from tests.support import Place, run_id_of, wait_until
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.heavy]  # five more Java processes
 
 LAST_DAY = date(2024, 6, 30)
 _BIN = Path(pyspark.__file__).parent / "bin"
@@ -122,7 +122,6 @@ def test_a_cluster_of_two_workers_gives_equal_bytes(
     wait_until(lambda: not place.processes(), "processes of the command are left")
 
 
-@pytest.mark.heavy
 def test_spark_connect_gives_equal_bytes(here: Manifest, raw: str, tmp_path: Path) -> None:
     port = free_port()
     server = (

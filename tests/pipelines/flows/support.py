@@ -71,10 +71,12 @@ class Shop:
         """Any answer of the API: to a POST where there is a body."""
         method, url = ("GET" if body is None else "POST"), f"{self.api}{path}"
         for _ in range(20):
-            answer = httpx.request(method, url, json=body, timeout=30)
+            # Its database is a file, which another request holds: it waits for that for a minute,
+            # and answers 503 then.
+            answer = httpx.request(method, url, json=body, timeout=90)
             if answer.status_code != 503:
                 break
-            time.sleep(0.5)  # its database is a file, which another request holds
+            time.sleep(0.5)
         return answer
 
     def start(self, deployment: str, form: dict[str, Any], *, at: datetime | None = None) -> str:
