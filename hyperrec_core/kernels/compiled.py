@@ -45,13 +45,18 @@ _FOLDER = _folder()
 
 
 def kernel(function: Function) -> Function:
-    """Compile for one thread, without the interpreter's lock; kept on disk between processes."""
+    """Compile for one thread, without the interpreter's lock; kept on disk between processes.
+
+    What a kernel calls becomes part of it. A call would lead to whichever copy of the other kernel
+    the process has loaded first, and copies round differently: a process that has just compiled
+    them would not give the bits of one that finds them kept.
+    """
     chosen = numba.config.CACHE_DIR
     numba.config.CACHE_DIR = str(_FOLDER or "")
     try:
-        compiled: Function = numba.njit(cache=_FOLDER is not None, nogil=True, fastmath=_FASTMATH)(
-            function
-        )
+        compiled: Function = numba.njit(
+            cache=_FOLDER is not None, nogil=True, fastmath=_FASTMATH, forceinline=True
+        )(function)
     finally:
         numba.config.CACHE_DIR = chosen
     return compiled

@@ -7,7 +7,7 @@ backward pass, and adds up the derivatives by the batch's distinct rows.
 `step`: each thread takes a share of the rows, sums the parts' derivatives in their order, and moves
 the rows. Equal numbers of parts so give equal bits.
 
-`first_half` and `second_half` are these with what threads tell one another; `whole` is both.
+`halves` is these, one or both, with what threads tell one another.
 """
 
 from __future__ import annotations
@@ -27,8 +27,10 @@ from hyperrec_core.kernels.rows import Steps
 _TOGETHER = 16  # rows
 SHARES = 64
 """The rows of a table are divided into so many shares of about the same size."""
-UNMET, LAST_WAS_FIRST, LAST_WAS_LATER = range(3)
-"""How `whole` has ended: for want of others, or done, after or before the last part."""
+FIRST, SECOND, BOTH = range(3)
+"""What `halves` does."""
+UNMET, MET, LAST_WAS_FIRST, LAST_WAS_LATER = range(4)
+"""How it has ended: halfway, without or with all others, or done, after or before the last part."""
 
 
 class Work(NamedTuple):
@@ -162,22 +164,33 @@ def _step(moves: Moves, table: Table) -> None:
 
 
 @kernel
-def first_half(turn: Meeting, part: int, work: Work) -> bool:
-    """`derive`; then wait a moment for the other parts: whether they are halfway, too."""
-    if part == 0:
-        meeting.tell(turn, meeting.BEGUN, part)
-    derive(work)
-    meeting.tell(turn, meeting.HALFWAY, part)
-    return meeting.have_told(turn, meeting.HALFWAY, part)
+def halves(turn: Meeting, part: int, work: Work, moves: Moves, which: int) -> int:
+    """`derive` and `step`, with all parts halfway between them.
 
+    One kernel for either half and for both: each that holds the others costs the compiler ten
+    seconds. A return from the second half waits a moment for what comes next, so that not all
+    threads want the interpreter's lock at once.
 
-@kernel
-def second_half(turn: Meeting, part: int, moves: Moves) -> bool:
-    """`step`, when all parts are halfway; whether the last part was done before.
+    Args:
+        turn: where parts meet.
+        part: which part this is.
+        work: of the first half.
+        moves: of the second half.
+        which: `FIRST`, `SECOND` where all parts are halfway, or `BOTH`.
 
-    The return waits a moment for what comes next, so that not all threads want the interpreter's
-    lock at once.
+    Returns:
+        `UNMET` after the first half where other parts were not halfway in time; `MET` after the
+        first half alone; otherwise whether `LAST_WAS_FIRST` or not.
     """
+    if which != SECOND:
+        if part == 0:
+            meeting.tell(turn, meeting.BEGUN, part)
+        derive(work)
+        meeting.tell(turn, meeting.HALFWAY, part)
+        if not meeting.have_told(turn, meeting.HALFWAY, part):
+            return UNMET
+        if which == FIRST:
+            return MET
     step(moves)
     before = meeting.has_told(turn, meeting.DONE, turn.parts - 1)
     meeting.tell(turn, meeting.DONE, part)
@@ -185,18 +198,4 @@ def second_half(turn: Meeting, part: int, moves: Moves) -> bool:
         meeting.have_told(turn, meeting.DONE, part)
     else:
         meeting.next_has_begun(turn, part)
-    return before
-
-
-@kernel
-def whole(turn: Meeting, part: int, work: Work, moves: Moves) -> int:
-    """Both halves, or the first one alone where other parts are not halfway in time.
-
-    For parts that have nothing to do between the halves.
-
-    Returns:
-        `UNMET` after the first half alone; otherwise whether `LAST_WAS_FIRST` or not.
-    """
-    if not first_half(turn, part, work):
-        return UNMET
-    return LAST_WAS_FIRST if second_half(turn, part, moves) else LAST_WAS_LATER
+    return LAST_WAS_FIRST if before else LAST_WAS_LATER

@@ -19,17 +19,19 @@ from hyperrec_core.kernels import batch as layout
 from hyperrec_core.kernels import judge, loss, rows
 from hyperrec_core.kernels.meeting import Meeting
 from hyperrec_core.kernels.step import (
+    BOTH,
+    FIRST,
     LAST_WAS_FIRST,
+    MET,
+    SECOND,
     SHARES,
     UNMET,
     Moves,
     Table,
     Work,
     derive,
-    first_half,
-    second_half,
+    halves,
     step,
-    whole,
 )
 from hyperrec_core.models.points_config import PointsConfig
 from hyperrec_core.threads import Crew, wait_halfway
@@ -185,16 +187,17 @@ class FusedStep:
             meanwhile()
 
         def both(part: int, turn: Meeting) -> None:
-            if part < parts - 1:
-                self._outcome = whole(turn, part, work(part), moves(part))
-                if self._outcome != UNMET:
-                    return
+            todo = work(part), moves(part)
+            last = part == parts - 1
+            outcome = halves(turn, part, *todo, FIRST if last else BOTH)
+            if outcome == UNMET:
                 wait_halfway(turn, part)
-            else:
-                if not first_half(turn, part, work(part)):
-                    wait_halfway(turn, part)
+            if last:
                 between()
-            second_half(turn, part, moves(part))
+            else:
+                self._outcome = outcome
+            if outcome in {UNMET, MET}:
+                halves(turn, part, *todo, SECOND)
 
         def first(part: int, _: Meeting) -> None:
             derive(work(part))
