@@ -30,7 +30,6 @@ class Size:
         items: of the synthetic sets, where it is not what is scaled, and of the catalogue for which
             similar items are found.
         twin_seconds: how long each geoopt optimiser trains.
-        floor_seconds: how long the matrix products run before and after a fit.
         epochs: of the fits of the race, one fit each.
         als: numbers of iterations, rising.
         bpr: likewise.
@@ -45,7 +44,6 @@ class Size:
     scaled: int
     items: int
     twin_seconds: float
-    floor_seconds: float
     epochs: tuple[int, ...]
     als: tuple[int, ...]
     bpr: tuple[int, ...]
@@ -63,7 +61,6 @@ SIZES = {
         scaled=4 * _MILLION,
         items=ITEMS,
         twin_seconds=20.0,
-        floor_seconds=1.0,
         epochs=(1, 2, 4, 8, 16),
         als=(1, 2, 3, 5, 8, 12, 20),
         bpr=(10, 20, 40, 70, 100, 150),
@@ -78,7 +75,6 @@ SIZES = {
         scaled=500_000,
         items=20_000,
         twin_seconds=3.0,
-        floor_seconds=0.3,
         epochs=(2, 8),
         als=(1, 3, 10),
         bpr=(20, 60),
@@ -93,7 +89,6 @@ SIZES = {
         scaled=2_800,
         items=60,
         twin_seconds=0.01,
-        floor_seconds=0.001,
         epochs=(2,),
         als=(1,),
         bpr=(1,),
@@ -122,7 +117,6 @@ def _asos(interactions: int, items: int) -> str:
 
 
 def _fit(size: Size, group: str, name: str, threads: int, **options: Any) -> Case:
-    options = {"floor_seconds": size.floor_seconds} | options
     return Case(group=group, kind="fit", data=name, threads=threads, options=options)
 
 

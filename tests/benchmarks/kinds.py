@@ -9,24 +9,27 @@ import time
 from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
+from statistics import harmonic_mean
 from typing import Any
 
 import numpy as np
 import torch
+from threadpoolctl import threadpool_limits
 
 from hyperrec_core.evaluate import evaluate, model_scorer
 from hyperrec_core.examples import Shuffled
-from hyperrec_core.fit import Progress, TrainConfig, fit
+from hyperrec_core.fit import OnBatch, Progress, TrainConfig, fit
 from hyperrec_core.models import Model, PointsConfig
 from hyperrec_core.similar import top_similar
 from hyperrec_core.validate import Validation
 from tests.benchmarks import data
 from tests.benchmarks.case import Case
 from tests.benchmarks.data import Data
-from tests.benchmarks.floor import gemm_floor, wait
+from tests.benchmarks.floor import Beside, gemm_floor, wait
 
 SEED = 1
 SIMILAR = 20
+_FLOOR_SECONDS = 0.04
 
 
 def config(options: dict[str, Any]) -> TrainConfig:
@@ -40,7 +43,9 @@ def config(options: dict[str, Any]) -> TrainConfig:
     )
 
 
-def train(found: Data, case: Case, settings: TrainConfig) -> tuple[Model, Progress]:
+def train(
+    found: Data, case: Case, settings: TrainConfig, on_batch: OnBatch | None = None
+) -> tuple[Model, Progress]:
     """A fit of the case's data on its device."""
     return fit(
         found.train,
@@ -49,6 +54,7 @@ def train(found: Data, case: Case, settings: TrainConfig) -> tuple[Model, Progre
         items=found.items,
         seed=SEED,
         device=torch.device(case.device),
+        on_batch=on_batch,
     )
 
 
@@ -60,37 +66,43 @@ def warm_up(case: Case, settings: TrainConfig) -> float:
 
 
 def fit_and_floor(case: Case, folder: Path, made: Path) -> dict[str, Any]:
-    """Examples a second of a fit and of its matrix products, before and after it."""
+    """Examples a second of a fit and of its matrix products, which take turns all the time."""
     settings = config(case.options)
     first = warm_up(case, settings)
     found = data.load(case.data, folder, made)
 
     def floor() -> float:
-        return gemm_floor(
-            batch=settings.batch_size,
-            width=settings.model.dimensions + 1,
-            negatives=settings.negatives,
-            seconds=case.options.get("floor_seconds", 1.0),
-            device=torch.device(case.device),
-        )
+        with threadpool_limits(case.threads, user_api="blas"):
+            return gemm_floor(
+                batch=settings.batch_size,
+                width=settings.model.dimensions + 1,
+                negatives=settings.negatives,
+                seconds=_FLOOR_SECONDS,
+                device=torch.device(case.device),
+            )
 
-    before = floor()
+    beside = Beside(floor, torch.device(case.device))
     started = time.perf_counter()
-    _, progress = train(found, case, settings)
+    _, progress = train(found, case, settings, on_batch=beside)
     whole = time.perf_counter() - started
-    floors = [before, floor()]
+    paused = [sum(seconds for _, seconds in epoch) for epoch in beside.epochs]
+    seconds = [epoch.seconds - lost for epoch, lost in zip(progress.epochs, paused, strict=True)]
     last = progress.epochs[-1]
+    examples = round(last.seconds * last.examples_per_second)
+    floors = [rate for rate, _ in beside.epochs[-1]]
+    # As of the fit: all that was done by all the time that it took.
+    at_all = harmonic_mean(floors)
     return {
         "load_seconds": found.seconds,
         "first_call_seconds": first,
-        "fit_seconds": whole,
-        "epoch_seconds": [epoch.seconds for epoch in progress.epochs],
-        "examples": round(last.seconds * last.examples_per_second),
-        "examples_per_second": last.examples_per_second,
+        "fit_seconds": whole - sum(paused),
+        "epoch_seconds": seconds,
+        "examples": examples,
+        "examples_per_second": examples / seconds[-1],
         "loss": [epoch.loss for epoch in progress.epochs],
-        "floor_examples_per_second": float(np.mean(floors)),
+        "floor_examples_per_second": at_all,
         "floors": floors,
-        "floor_to_fit": float(np.mean(floors)) / last.examples_per_second,
+        "floor_to_fit": at_all * seconds[-1] / examples,
         "device_bytes": _device_peak(case),
     }
 
