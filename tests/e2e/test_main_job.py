@@ -292,6 +292,7 @@ def test_each_stage_alone_gives_the_same_vectors(place: Place, first: Published,
     assert other.require("export").metrics["written"] == 0
 
 
+@pytest.mark.heavy  # CI has another promoted and rolled back, in tests/pipelines/flows
 def test_a_second_run_is_promoted_and_rolled_back(
     place: Place, first: Published, second: Published
 ) -> None:

@@ -61,7 +61,8 @@ def in_the_middle(stage: str, run_id: str, runs: Storage, place: Place) -> Calla
         pytest.param("preprocess", 0, marks=pytest.mark.heavy),
         ("train", 1),
         pytest.param("evaluate", 1, marks=pytest.mark.heavy),
-        ("export", 3),
+        # tests/faults/test_publish_killed.py kills one at random moments each time.
+        pytest.param("export", 3, marks=pytest.mark.heavy),
     ],
 )
 def test_the_same_command_completes_a_killed_run(

@@ -281,6 +281,7 @@ def run_id(state: Path) -> str:
 
 @contained
 @pytest.mark.slow
+@pytest.mark.heavy  # a minute of Java; CI reads what the image is made of
 def test_spark_runs_in_its_image(run_id, state):
     manifest = json.loads((state / "runs" / run_id / "preprocess" / "manifest.json").read_text())
     assert manifest["metrics"]["rows_kept"] == 2000
