@@ -14,7 +14,7 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -235,6 +235,11 @@ def wait_until(what: Callable[[], Any], otherwise: str, seconds: float = 120) ->
     while not what():
         assert time.monotonic() < end, otherwise
         time.sleep(0.05)
+
+
+def set_words(settings: Iterable[str]) -> list[str]:
+    """Words of a command that give it these settings, `section.setting=value` each."""
+    return [word for setting in settings for word in ("--set", setting)]
 
 
 def run_id_of(done: Done) -> str:

@@ -10,12 +10,10 @@ from collections.abc import Callable
 import torch
 
 _BLOCKS = 7
-_EVERY = 0.2  # seconds
+_SECONDS, _EVERY = 0.04, 0.2  # how long a floor is measured, and how long after the last one
 
 
-def gemm_floor(
-    *, batch: int, width: int, negatives: int, seconds: float, device: torch.device
-) -> float:
+def gemm_floor(*, batch: int, width: int, negatives: int, device: torch.device) -> float:
     """Examples a second of the scores and of both their gradients, and nothing else.
 
     (B, D) x (D, N) for the scores, (B, N) x (N, D) and (N, B) x (B, D) for the gradients, in
@@ -26,7 +24,6 @@ def gemm_floor(
         batch: B, examples a step.
         width: D, numbers a point.
         negatives: N.
-        seconds: how long to measure.
         device: where to compute.
     """
     users = torch.randn(batch, width, device=device)
@@ -48,7 +45,7 @@ def gemm_floor(
         return steps * batch / (time.perf_counter() - started)
 
     rate(3)
-    steps = max(1, int(rate(20) * seconds / (_BLOCKS * batch)))
+    steps = max(1, int(rate(20) * _SECONDS / (_BLOCKS * batch)))
     return statistics.median(rate(steps) for _ in range(_BLOCKS))
 
 

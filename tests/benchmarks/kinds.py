@@ -29,7 +29,6 @@ from tests.benchmarks.floor import Beside, gemm_floor, wait
 
 SEED = 1
 SIMILAR = 20
-_FLOOR_SECONDS = 0.04
 
 
 def config(options: dict[str, Any]) -> TrainConfig:
@@ -77,7 +76,6 @@ def fit_and_floor(case: Case, folder: Path, made: Path) -> dict[str, Any]:
                 batch=settings.batch_size,
                 width=settings.model.dimensions + 1,
                 negatives=settings.negatives,
-                seconds=_FLOOR_SECONDS,
                 device=torch.device(case.device),
             )
 

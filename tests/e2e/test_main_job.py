@@ -36,6 +36,7 @@ from tests.support import (
     prefect_server,
     published,
     run_id_of,
+    set_words,
     table_rows,
 )
 
@@ -49,10 +50,7 @@ SMALLER = (
     "train.model.dimensions=16",
     "train.model.lags=100",
 )
-JOB = (
-    *("--input", INPUT, "--as-of", AS_OF, "--profile", PROFILE),
-    *(word for setting in SMALLER for word in ("--set", setting)),
-)
+JOB = ("--input", INPUT, "--as-of", AS_OF, "--profile", PROFILE, *set_words(SMALLER))
 
 
 @dataclass(frozen=True)

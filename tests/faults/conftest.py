@@ -16,7 +16,7 @@ from pipelines.storage import Folder, Storage
 from pipelines.synthesise import CatalogueConfig
 from pipelines.synthesise.write import write_catalogue
 from serving_export.documents import Item
-from tests.support import Place, manifests, published, run_id_of
+from tests.support import Place, manifests, published, run_id_of, set_words
 
 LAST_DAY = date(2024, 6, 30)
 SETTINGS = (
@@ -65,10 +65,7 @@ def undisturbed(
         place = Place.make(home, cosmos=cosmos)
         runs = place.storage(str(home / "runs"))
         prepare(raw, runs)
-        job = (
-            *("--input", raw, "--as-of", LAST_DAY.isoformat()),
-            *(word for setting in SETTINGS for word in ("--set", setting)),
-        )
+        job = ("--input", raw, "--as-of", LAST_DAY.isoformat(), *set_words(SETTINGS))
         done = place.hyperrec("run", *job, "--runs", runs.url)
         assert manifests(runs, run_id_of(done)).keys() == set(STAGES)
         yield Undisturbed(job, run_id_of(done), runs, published(place))

@@ -13,7 +13,7 @@ from infra.local.services import cosmos_server
 from pipelines.runs import STAGES, list_runs
 from pipelines.storage import Folder
 from tests.faults.conftest import LAST_DAY, Undisturbed, prepare
-from tests.support import Place, copy_run, manifests
+from tests.support import Place, copy_run, manifests, set_words
 
 pytestmark = pytest.mark.slow
 
@@ -30,8 +30,8 @@ def test_a_gate_that_refuses_leaves_the_active_version(
 
         strict = ("evaluate.minimum_ratio=100", "train.epochs=1")
         prepare(raw, runs, *strict)
-        words = [word for setting in strict for word in ("--set", setting)]
-        done = place.hyperrec("run", *undisturbed.job, *words, "--runs", runs.url, code=1)
+        job = (*undisturbed.job, *set_words(strict), "--runs", runs.url)
+        done = place.hyperrec("run", *job, code=1)
 
         assert "is not published, the active version stays: HR@10" in done.said
         assert "Traceback" not in done.err
@@ -55,11 +55,27 @@ def shop(folder: Path, users: list[str | None]) -> str:
     return folder.as_uri()
 
 
-def test_input_that_cannot_be_trained_on_stops_the_run(tmp_path: Path) -> None:
-    place, raw, runs = Place.make(tmp_path / "place"), tmp_path / "raw", Folder(tmp_path / "runs")
-    job = ("--input", shop(raw, ["a", "b", None, "c"]), "--as-of", LAST_DAY.isoformat())
+@pytest.mark.parametrize(
+    ("users", "settings", "said"),
+    [
+        (["a", "b", None, "c"], [], "25.0% of 4 rows are quarantined and the limit is 5.0%"),
+        # tests/pipelines/preprocess/test_job.py has this one without a command.
+        pytest.param(
+            ["a", "b", "c"],
+            ["preprocess.drop.all='true'"],
+            "Nothing is left of 3 rows",
+            marks=pytest.mark.heavy,
+        ),
+    ],
+)
+def test_input_that_cannot_be_trained_on_stops_the_run(
+    users: list[str | None], settings: list[str], said: str, tmp_path: Path
+) -> None:
+    place, runs = Place.make(tmp_path / "place"), Folder(tmp_path / "runs")
+    raw = shop(tmp_path / "raw", users)
+    job = ("--input", raw, "--as-of", LAST_DAY.isoformat(), *set_words(settings))
     done = place.hyperrec("preprocess", *job, "--runs", runs.url, code=1)
-    assert done.said.startswith("hyperrec: 25.0% of 4 rows are quarantined and the limit is 5.0%")
+    assert done.said.startswith(f"hyperrec: {said}")
     assert "Traceback" not in done.err
     [run_id] = list_runs(runs)
     assert not manifests(runs, run_id)
