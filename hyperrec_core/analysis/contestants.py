@@ -89,6 +89,17 @@ _TRIPLES_START = {
     **{"margin": 0.5, "dimensions": 64, "negatives_per_label": 1, "learning_rate": 0.05},
     **{"lags": 20, "recency": 0.8},
 }
+_TABLES: Mapping[str, BaseDistribution] = {
+    **_TRIPLES,
+    "learning_rate": between(0.02, 0.5),
+    "regularisation": one_of(0.0, 0.2, 0.5),
+}
+_TABLES_START = {**_TRIPLES_START, "negatives_per_label": 4}
+# The papers' settings, and some for sparse data.
+_TABLES_STARTS = (
+    {**_TABLES_START, "regularisation": 0.0},
+    {**_TABLES_START, "learning_rate": 0.2, "regularisation": 0.5},
+)
 _HVACF_START = {"dimensions": 50, "learning_rate": 0.02, "adjustment": 0.1}
 _AUTOENCODER: Mapping[str, BaseDistribution] = {
     "loss": one_of("multinomial", "masked_mse"),
@@ -108,11 +119,11 @@ SPACES: Mapping[str, Mapping[str, BaseDistribution]] = {
     "euclidean": {**_OURS, "score": one_of("distance", "squared_distance")},
     "inner-product": _OURS,
     "hyperml": {
-        **_TRIPLES,
+        **_TABLES,
         "curvature": one_of(0.5, 1.0, 2.0, 4.0, 8.0),
         "distortion": one_of(0.0, 0.1, 0.5),
     },
-    "cml": _TRIPLES,
+    "cml": _TABLES,
     "hvacf": {
         **_TRIPLES,
         "dimensions": one_of(50, 100),
@@ -155,11 +166,8 @@ STARTS: Mapping[str, tuple[Parameters, ...]] = {
         {**_DENSE, "scale": 50.0},
         {**_LONG, "scale": 100.0},
     ),
-    "hyperml": (
-        {**_TRIPLES_START, "curvature": 1.0, "distortion": 0.0},
-        {**_TRIPLES_START, "negatives_per_label": 4, "curvature": 1.0, "distortion": 0.0},
-    ),
-    "cml": (_TRIPLES_START, {**_TRIPLES_START, "negatives_per_label": 4}),
+    "hyperml": tuple({**start, "curvature": 1.0, "distortion": 0.0} for start in _TABLES_STARTS),
+    "cml": _TABLES_STARTS,
     "hvacf": (
         {**_TRIPLES_START, **_HVACF_START},
         {**_TRIPLES_START, **_HVACF_START, "negatives_per_label": 4},

@@ -10,7 +10,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 import numpy as np
 import torch
@@ -42,6 +42,15 @@ _CML = CMLConfig(users="table", negatives_per_label=4, margin=0.5, learning_rate
 _BPR = MFBPRConfig(users="table", regularisation=0.05, learning_rate=0.4)
 _NCF = NCFConfig()
 
+
+Distance = TypeVar("Distance", HyperMLConfig, CMLConfig)
+
+
+def _drawn_in(config: Distance) -> tuple[Distance, ...]:
+    """Not in the papers: what sparse sets need, and steps long enough to leave the origin still."""
+    return tuple(replace(config, learning_rate=0.2, regularisation=weight) for weight in (0.5, 0.2))
+
+
 Config = ModelConfig | NCFConfig
 
 GRIDS: Mapping[str, tuple[Config, ...]] = {
@@ -50,15 +59,25 @@ GRIDS: Mapping[str, tuple[Config, ...]] = {
         replace(_HYPERML, margin=2.0),
         replace(_HYPERML, margin=0.2),
         replace(_HYPERML, distortion=0.1),
+        *_drawn_in(_HYPERML),
     ),
-    "CML": (_CML, replace(_CML, learning_rate=0.02), replace(_CML, margin=0.2)),
+    "CML": (
+        _CML,
+        replace(_CML, learning_rate=0.02),
+        replace(_CML, margin=0.2),
+        *_drawn_in(_CML),
+    ),
     "MF-BPR": (
         _BPR,
         replace(_BPR, regularisation=0.02),
         replace(_BPR, regularisation=0.02, learning_rate=0.1),
     ),
     "NCF": (_NCF, replace(_NCF, dimensions=64)),
-    "HyperTS": (replace(_HYPERML, tangent=True), replace(_HYPERML, tangent=True, margin=2.0)),
+    "HyperTS": (
+        replace(_HYPERML, tangent=True),
+        replace(_HYPERML, tangent=True, margin=2.0),
+        *_drawn_in(replace(_HYPERML, tangent=True)),
+    ),
 }
 """What is tried of each model, first the setting that a quick run keeps to."""
 

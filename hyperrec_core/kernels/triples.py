@@ -253,7 +253,9 @@ def _radial(x: Any, c: Any, tangent: bool) -> Any:
 
 
 @kernel
-def descend(points: Any, gradient: Any, rate: Any, c: Any, longest: Any, tangent: bool) -> None:
+def descend(
+    points: Any, gradient: Any, rate: Any, c: Any, longest: Any, tangent: bool, stays: Any
+) -> None:
     """`hyperml.Ball.move`, in place."""
     for r in range(len(points)):
         factor, scale = TWO, rate / FOUR
@@ -270,6 +272,12 @@ def descend(points: Any, gradient: Any, rate: Any, c: Any, longest: Any, tangent
         reached = np.float32(math.sqrt(c * squared))
         if not tangent and reached > _LARGEST:
             points[r] *= _LARGEST / reached
+            reached = _LARGEST
+        if stays < ONE and reached > _SMALL:
+            nearer = stays
+            if not tangent:
+                nearer = np.float32(math.tanh(stays * math.atanh(reached))) / reached
+            points[r] *= nearer
 
 
 @kernel

@@ -32,14 +32,18 @@ class CMLConfig(TripletsConfig):
 
     Attributes:
         margin: m; a squared distance is at most 4.
+        regularisation: lambda, of lambda |x|^2 / 2 for each point that a step touches; as HyperML's
+            here, and not in the paper.
     """
 
     name: Literal["cml"] = "cml"
     margin: float = 0.5
+    regularisation: float = 0.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
         ranges.above_zero(self, "margin")
+        ranges.not_below_zero(self, "regularisation")
 
     def metric(self) -> UnitBall:
         return UnitBall(self)
@@ -53,7 +57,7 @@ class UnitBall:
 
     def __init__(self, config: CMLConfig) -> None:
         """The metric of a configuration."""
-        self._margin = config.margin
+        self._margin, self._regularisation = config.margin, config.regularisation
 
     def initial(self, rows: int, dimensions: int, generator: torch.Generator) -> Tensor:
         return _INITIAL * (2.0 * torch.rand(rows, dimensions, generator=generator) - 1.0)
@@ -74,7 +78,7 @@ class UnitBall:
         return unit_ball(users, items, triples, np.float32(self._margin), by_users, by_items)
 
     def move(self, points: Tensor, gradient: Tensor, rate: float) -> Tensor:
-        moved = points - rate * gradient
+        moved = max(1.0 - rate * self._regularisation, 0.0) * (points - rate * gradient)
         length: Tensor = moved.norm(dim=-1, keepdim=True)
         return moved / length.clamp_min(1.0)
 

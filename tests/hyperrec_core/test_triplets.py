@@ -165,6 +165,27 @@ def test_a_step_is_riemannian_sgd(c):
     torch.testing.assert_close(moved, ball.retr(x, -rate * ball.egrad2rgrad(x, gradient)))
 
 
+@pytest.mark.parametrize("tangent", [False, True])
+def test_regularisation_draws_a_share_of_the_way_to_the_origin(tangent):
+    x, still = points(30, 5, c=2.0), torch.zeros(30, D, dtype=torch.float64)
+    x[0] = 0.0
+    config = HyperMLConfig(dimensions=D, curvature=2.0, tangent=tangent, regularisation=0.5)
+    ball, rate = Ball(config), 0.2
+    for dtype in (torch.float64, torch.float32):  # the second is the compiled step
+        moved = ball.move(x.to(dtype), still.to(dtype), rate)
+        before, after = (ball.lift(y)[:, 0].acosh() for y in (x, moved.double()))
+        torch.testing.assert_close(after, 0.9 * before, rtol=1e-3, atol=1e-6)
+        if not tangent:
+            # A step of Riemannian SGD against lambda d(0, x)^2 / 2.
+            away = geoopt.PoincareBall(2.0).expmap0(
+                0.9 * geoopt.PoincareBall(2.0).logmap0(x.to(dtype))
+            )
+            torch.testing.assert_close(moved, away)
+    assert not ball.move(x, still, 10.0).any()
+    drawn = UnitBall(CMLConfig(dimensions=D, regularisation=0.5)).move(x, still, rate)
+    torch.testing.assert_close(drawn, 0.9 * x)
+
+
 def test_no_step_leaves_the_ball_or_is_too_long():
     x, gradient = points(30, 5, radius=0.99), 1e6 * torch.randn(30, D, dtype=torch.float64)
     moved = Ball(HyperMLConfig(dimensions=D)).move(x, gradient, 1.0)
@@ -231,6 +252,8 @@ KERNELS: dict[str, ModelConfig] = {
     "distorted": HyperMLConfig(dimensions=D, distortion=0.7, curvature=0.5),
     "curved": HyperMLConfig(dimensions=D, distortion=0.3, curvature=8.0, margin=0.1),
     "hyperts": HyperMLConfig(dimensions=D, distortion=0.3, curvature=2.0, tangent=True),
+    "hyperts, drawn in": HyperMLConfig(dimensions=D, tangent=True, regularisation=0.5),
+    "drawn in": HyperMLConfig(dimensions=D, curvature=2.0, regularisation=0.5),
     "cml": CMLConfig(dimensions=D),
     "mf-bpr": MFBPRConfig(dimensions=D, regularisation=0.3),
 }
