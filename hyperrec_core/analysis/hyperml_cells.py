@@ -46,8 +46,8 @@ _NCF = NCFConfig()
 Distance = TypeVar("Distance", HyperMLConfig, CMLConfig)
 
 
-def _drawn_in(config: Distance) -> tuple[Distance, ...]:
-    """Not in the papers: what sparse sets need, and steps long enough to leave the origin still."""
+def _regularised(config: Distance) -> tuple[Distance, ...]:
+    """Not in the papers; with steps long enough to leave the origin all the same."""
     return tuple(replace(config, learning_rate=0.2, regularisation=weight) for weight in (0.5, 0.2))
 
 
@@ -59,25 +59,17 @@ GRIDS: Mapping[str, tuple[Config, ...]] = {
         replace(_HYPERML, margin=2.0),
         replace(_HYPERML, margin=0.2),
         replace(_HYPERML, distortion=0.1),
-        *_drawn_in(_HYPERML),
     ),
-    "CML": (
-        _CML,
-        replace(_CML, learning_rate=0.02),
-        replace(_CML, margin=0.2),
-        *_drawn_in(_CML),
-    ),
+    "HyperML, regularised": _regularised(_HYPERML),
+    "CML": (_CML, replace(_CML, learning_rate=0.02), replace(_CML, margin=0.2)),
+    "CML, regularised": _regularised(_CML),
     "MF-BPR": (
         _BPR,
         replace(_BPR, regularisation=0.02),
         replace(_BPR, regularisation=0.02, learning_rate=0.1),
     ),
     "NCF": (_NCF, replace(_NCF, dimensions=64)),
-    "HyperTS": (
-        replace(_HYPERML, tangent=True),
-        replace(_HYPERML, tangent=True, margin=2.0),
-        *_drawn_in(replace(_HYPERML, tangent=True)),
-    ),
+    "HyperTS": (replace(_HYPERML, tangent=True), replace(_HYPERML, tangent=True, margin=2.0)),
 }
 """What is tried of each model, first the setting that a quick run keeps to."""
 
