@@ -7,10 +7,12 @@ parallel transport; only a momentum does.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Literal
 
 import torch
 from torch import Tensor
+from torch.optim.adam import adam
 
 from hyperrec_core.spaces import Space
 
@@ -117,25 +119,32 @@ def adagrad_(
 
 
 def adam_(
-    parameter: Tensor,
-    mean: Tensor,
-    square: Tensor,
-    gradient: Tensor,
-    *,
-    steps: float,
-    learning_rate: float,
+    state: Mapping[str, Tensor], gradients: Mapping[str, Tensor], *, learning_rate: float
 ) -> None:
-    """One Adam step in place, element by element (Kingma & Ba 2015).
+    """One step of Adam in place (Kingma & Ba 2015), by PyTorch in one pass over memory.
 
     Args:
-        parameter: what moves.
-        mean: running mean of its gradients, of the same shape; updated.
-        square: that of their squares; updated.
-        gradient: of the same shape.
-        steps: how many there are with this one.
+        state: parameters by name; beside each, as `name.mean` and `name.square`, the running means
+            of its gradients and of their squares, of its shape; and `steps` int64 [1], how many
+            there have been. All are updated.
+        gradients: of those that move, by name.
         learning_rate: the length of an element's first step.
     """
-    mean.lerp_(gradient, 1.0 - _MOMENTUM)
-    square.lerp_(gradient.square(), 1.0 - _SECOND_MOMENT)
-    length = (square / (1.0 - _SECOND_MOMENT**steps)).sqrt_().add_(_GUARD)
-    parameter.addcdiv_(mean, length, value=-learning_rate / (1.0 - _MOMENTUM**steps))
+    taken = float(state["steps"])
+    adam(
+        [state[name] for name in gradients],
+        [gradient.contiguous() for gradient in gradients.values()],
+        [state[f"{name}.mean"] for name in gradients],
+        [state[f"{name}.square"] for name in gradients],
+        [],
+        [gradient.new_tensor(taken) for gradient in gradients.values()],
+        fused=True,
+        amsgrad=False,
+        beta1=_MOMENTUM,
+        beta2=_SECOND_MOMENT,
+        lr=learning_rate,
+        weight_decay=0.0,
+        eps=_GUARD,
+        maximize=False,
+    )
+    state["steps"].add_(1)

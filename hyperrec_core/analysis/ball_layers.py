@@ -24,7 +24,7 @@ from hyperrec_core.models import autoencoder
 from hyperrec_core.models.autoencoder import Autoencoder, AutoencoderConfig
 
 _MOMENTUM, _SECOND_MOMENT, _GUARD = 0.9, 0.999, 1e-12
-_SGD_RATE = 0.1
+_SGD_FACTOR = 0.1 / AutoencoderConfig.learning_rate  # SGD's steps are 0.1 of the gradient
 _CPU = torch.device("cpu")
 
 
@@ -110,17 +110,17 @@ class Chosen(Autoencoder):
         along: Tensor = poincare.log_origin(poincare.project(added, c), c).float()
         return along
 
-    def _adam(self, gradients: Mapping[str, Tensor], rate: float) -> None:
+    def _move(self, gradients: Mapping[str, Tensor], rate: float) -> None:
         on_ball = self.config.curvature > 0 and not self._choices.tangent_biases
         flat = dict(gradients)
         for name in [name for name in flat if on_ball and name.startswith("bias")]:
-            self._move_point(name, flat.pop(name), rate * self.config.learning_rate)
+            self._move_point(name, flat.pop(name), rate)
         if self._choices.adaptive:
-            super()._adam(flat, rate)
+            super()._move(flat, rate)
         else:
             self._state["steps"].add_(1)
             for name, gradient in flat.items():
-                self._state[name] -= rate * _SGD_RATE * gradient
+                self._state[name] -= rate * _SGD_FACTOR * gradient
 
     def _move_point(self, name: str, gradient: Tensor, rate: float) -> None:
         """Riemannian Adam for a point of the ball (Bécigneul & Ganea 2019)."""

@@ -125,7 +125,7 @@ class Autoencoder:
         with torch.enable_grad():
             loss = self.loss(leaves, batch)
             gradients = torch.autograd.grad(loss, list(leaves.values()))
-        self._adam(dict(zip(leaves, gradients, strict=True)), rate)
+        self._move(dict(zip(leaves, gradients, strict=True)), rate * self.config.learning_rate)
         meanwhile()
         return loss.detach()
 
@@ -167,17 +167,8 @@ class Autoencoder:
         drawn = torch.rand(size, generator=torch.Generator().manual_seed(seed % (1 << 63)))
         return (drawn >= self.config.dropout).float()
 
-    def _adam(self, gradients: Mapping[str, Tensor], rate: float) -> None:
-        steps = float(self._state["steps"].add_(1))
-        for name, gradient in gradients.items():
-            optim.adam_(
-                self._state[name],
-                self._state[f"{name}.mean"],
-                self._state[f"{name}.square"],
-                gradient,
-                steps=steps,
-                learning_rate=rate * self.config.learning_rate,
-            )
+    def _move(self, gradients: Mapping[str, Tensor], rate: float) -> None:
+        optim.adam_(self._state, gradients, learning_rate=rate)
 
     def parameters(self) -> list[str]:
         """Names of the tensors that training moves."""

@@ -178,19 +178,10 @@ class HVACF:
         with torch.enable_grad():
             loss = self.loss(leaves, batch, place)
             gradients = torch.autograd.grad(loss, list(leaves.values()))
-        steps = float(self._state["steps"].add_(1))
-        for name, gradient in zip(leaves, gradients, strict=True):
-            if name in touched:
-                self._move(name, touched[name], gradient, rate)
-            else:
-                optim.adam_(
-                    self._state[name],
-                    self._state[f"{name}.mean"],
-                    self._state[f"{name}.square"],
-                    gradient,
-                    steps=steps,
-                    learning_rate=rate,
-                )
+        moves = dict(zip(leaves, gradients, strict=True))
+        for name, rows in touched.items():
+            self._move(name, rows, moves.pop(name), rate)
+        optim.adam_(self._state, moves, learning_rate=rate)
         return loss.detach()
 
     def _move(self, name: str, rows: Tensor, gradient: Tensor, rate: float) -> None:
