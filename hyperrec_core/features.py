@@ -12,6 +12,7 @@ that is the average item.
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -79,11 +80,13 @@ def checked(column: pa.ChunkedArray, item_ids: pa.ChunkedArray) -> pa.FixedSizeL
 def of_vectors(column: pa.FixedSizeListArray) -> NDArray[np.float32]:
     """Centred, and scaled to length 1; zeros where an item has none. [n, F]."""
     present = pc.is_valid(column).to_numpy(zero_copy_only=False)
-    found = column.drop_null().flatten().to_numpy().reshape(-1, column.type.list_size)
+    # In float64: a length is of squares, of which float32 knows none from 1e20 on.
+    found = column.drop_null().flatten().to_numpy().astype(np.float64)
+    found = found.reshape(-1, column.type.list_size)
     features = np.zeros((len(column), column.type.list_size), np.float32)
     if len(found):
-        features[present] = found - found.mean(axis=0)
-    return _unit(features)
+        features[present] = _unit(found - found.mean(axis=0))
+    return features
 
 
 def of_words(words: Sequence[Sequence[Hashable]]) -> NDArray[np.float32]:
@@ -108,11 +111,9 @@ def of_categories(categories: Sequence[Category]) -> NDArray[np.float32]:
     return of_words([[path[: n + 1] for n in range(len(path))] for path in categories])
 
 
-def _unit(features: NDArray[np.float32]) -> NDArray[np.float32]:
+def _unit(features: NDArray[Any]) -> NDArray[Any]:
     length = np.linalg.norm(features, axis=1, keepdims=True)
-    unit: NDArray[np.float32] = np.divide(
-        features, length, out=np.zeros_like(features), where=length > 0
-    )
+    unit: NDArray[Any] = np.divide(features, length, out=np.zeros_like(features), where=length > 0)
     return unit
 
 

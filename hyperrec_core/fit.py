@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hyperrec_core import models
+from hyperrec_core import models, processes
 from hyperrec_core.examples import SEGMENT, Shuffled
 from hyperrec_core.histories import Histories
 from hyperrec_core.threads import one_blas_thread
@@ -39,7 +39,7 @@ class TrainConfig:
         epochs: passes over the labels; the one with the best validation NDCG@10 is kept.
         batch_size: labels a step.
         labels_per_history: at most this many labels that share a history (the rest of a basket,
-            say) count in an epoch, drawn anew for each.
+            say) count in an epoch, drawn anew for each; for models that read histories.
         negatives: items drawn uniformly a step and shared by its labels.
         validation_labels: at most this many validation labels are ranked after an epoch.
         validation_negatives: drawn a label for that.
@@ -66,6 +66,12 @@ class TrainConfig:
         ):
             if getattr(self, name) < 1:
                 raise ValueError(f"train.{name} is {getattr(self, name)}; it must be at least 1.")
+        each = getattr(self.model, "negatives_per_label", 1)
+        if each > self.negatives:
+            raise ValueError(
+                f"train.model.negatives_per_label is {each}, and a step draws only "
+                f"{self.negatives} negatives: raise train.negatives."
+            )
 
 
 @dataclass(frozen=True)
@@ -175,7 +181,8 @@ def fit(
         The model as after its best epoch, and the record of all epochs.
 
     Raises:
-        TrainingError: no labels to train on, or the loss is no longer finite.
+        TrainingError: no labels to train on, several processes for a model that does not share its
+            steps, or a loss that is no longer finite.
     """
     if not len(train):
         raise TrainingError(
@@ -196,6 +203,11 @@ def fit(
             learned = model.learn_from(train)
         except ValueError as error:
             raise TrainingError(str(error)) from error
+        if not model.shares_steps and (size := processes.place()[1]) > 1:
+            raise TrainingError(
+                f"A model of model.name {config.model.name} is trained by one process and not by "
+                f"{size}: start it without torchrun, or with --nproc-per-node 1."
+            )
         if start is not None:
             _go_on_from(model, start)
         progress, begun = Progress(), Part()
@@ -282,7 +294,7 @@ def _epoch(
     batches, done = begun.batches, begun.examples
 
     def here() -> Checkpoint:
-        loss = _finite(float(total), number)
+        loss = _finite(float(total), number, config)
         return checkpoint(Part(batches, done, loss, time.monotonic() - started))
 
     ready = ((len(batch.labels), model.prepare(batch)) for batch in shuffled.batches(batches))
@@ -297,17 +309,16 @@ def _epoch(
         done += size
         if on_batch is not None:
             on_batch(done, examples, here)
-    mean = _finite(float(total), number) / examples
+    mean = _finite(float(total), number, config) / examples
     seconds = time.monotonic() - started
     return Epoch(number, mean, None, None, seconds, examples / seconds)
 
 
-def _finite(loss: float, number: int) -> float:
+def _finite(loss: float, number: int, config: TrainConfig) -> float:
     if not np.isfinite(loss):
-        raise TrainingError(
-            f"The loss of epoch {number} is {loss}: lower train.model.learning_rate or "
-            "train.model.maximum_step."
-        )
+        lengths = [n for n in ("learning_rate", "maximum_step") if hasattr(config.model, n)]
+        lower = " or ".join(f"train.model.{name}" for name in lengths)
+        raise TrainingError(f"The loss of epoch {number} is {loss}: lower {lower}.")
     return loss
 
 

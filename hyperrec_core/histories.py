@@ -140,11 +140,22 @@ class Histories:
         found = pc.index_in(self.user_ids, value_set=train.user_ids).fill_null(-1)
         return replace(self, users=found.to_numpy().astype(np.int64))
 
+    def label_events(self) -> NDArray[np.int8] | None:
+        """The event types of labels; None where the histories have no types."""
+        return None if self.events is None else np.unique(self.events[self.label_positions])
+
     def every_position(self) -> Histories:
-        """The same rows with every position as a label, the first ones without a history."""
-        lengths, positions = np.diff(self.offsets), np.arange(len(self.items))
-        rows = np.repeat(np.arange(len(lengths)), lengths)
-        return replace(self, rows=rows, label_positions=positions, ends=positions)
+        """The same rows with every position as a label, the first ones without a history.
+
+        Where labels are of some event types, positions of others (views, say) are none.
+        """
+        rows = np.repeat(np.arange(len(self.offsets) - 1), np.diff(self.offsets))
+        kinds = self.label_events()
+        if self.events is None or kinds is None:
+            positions = np.arange(len(self.items))
+        else:
+            positions = np.flatnonzero(np.isin(self.events, kinds))
+        return replace(self, rows=rows[positions], label_positions=positions, ends=positions)
 
     def whole_rows(self) -> Histories:
         """The same rows, each a history to its end, with its last position as the one label."""

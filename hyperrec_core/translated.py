@@ -74,7 +74,7 @@ class _Translated(Served):
         lags = before - before[batch.offsets][history]
         known &= lags < self._model.lags
         sizes = torch.bincount(history[known], minlength=len(batch.offsets))
-        return self._model.user_vectors(
+        users = self._model.user_vectors(
             replace(
                 batch,
                 index=rows[known],
@@ -84,3 +84,5 @@ class _Translated(Served):
                 events=None if batch.events is None else batch.events[known],
             )
         )
+        # Some models make a user of nothing, too, whom a service does not ask them for.
+        return users.masked_fill((sizes == 0).unsqueeze(1), torch.nan)

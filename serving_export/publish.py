@@ -119,6 +119,7 @@ def publish(
         Exception: whatever `guard` raises; the active version is untouched.
     """
     started = time.monotonic()
+    slots.require_room(model, version)
     by_id, dimensions = _index(items, version)
     digest = checksum(items)
     work = Load(endpoint, credential, database, patience, pace, progress)

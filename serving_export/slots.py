@@ -15,6 +15,7 @@ A promotion and a rollback leave an event behind in the same change, so that non
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
@@ -97,6 +98,23 @@ class Control:
     loading: Loading | None = None
     numbered: int = 0
     events: tuple[Event, ...] = ()
+
+
+_MODEL_BYTES = 900_000  # the document holds two, and Cosmos DB takes 2 MiB
+
+
+def require_room(model: Mapping[str, Any], version: str) -> None:
+    """Refuse a model.json of which the control document cannot hold two.
+
+    Raises:
+        ExportError: it is too long.
+    """
+    size = len(json.dumps(model, separators=(",", ":")))
+    if size > _MODEL_BYTES:
+        raise ExportError(
+            f"The model of version {version} is described by {size:,} bytes and a control document "
+            f"takes {_MODEL_BYTES:,}: train it with a smaller model.lags or narrower model.hidden."
+        )
 
 
 Guard = Callable[[Control], None]

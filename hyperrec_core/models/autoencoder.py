@@ -11,8 +11,8 @@ Hyperbolic Geometry Models on Top-N Recommendation Tasks"), by the layers of Gan
 
 Between two biases these are the same as in flat space, seen in the tangent space at the origin.
 So a layer is t -> f(log0(exp0(W t) (+) b)) on tangent vectors t, of which a curvature of 0 leaves
-f(W t + b): one code for both. With x the bag of the history's n items, each 1 / sqrt(n), and A and
-D the tables of items in a history and as candidates:
+f(W t + b): one code for both. With x the bag of the history's n items, 1 / sqrt(n) for each (so of
+length 1 where none is repeated), and A and D the tables of items in a history and as candidates:
 
     t = A^T x  ->  bias, tanh  ->  (product, bias, tanh for each of `hidden`)  ->  g = t
     scores = D g + e
@@ -22,7 +22,7 @@ sum of context vectors, so the model is served like any other; what lies between
 and `serving_export.encoder` computes it.
 
 Three choices are there to keep it stable. Biases are parameters in the tangent space, so that Adam
-has no manifold to leave and no metric to divide by; the bag is scaled to length 1 and tanh bounds
+has no manifold to leave and no metric to divide by; the bag is divided by sqrt(n) and tanh bounds
 every coordinate; and points near the boundary are computed in float64.
 """
 
@@ -32,9 +32,12 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import metadata
+from itertools import pairwise
 from typing import Any, ClassVar, Literal, NamedTuple
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import embedding_bag, linear
 
@@ -45,6 +48,8 @@ from hyperrec_core.histories import Batch, Histories
 from hyperrec_core.models import ranges
 
 _CONTEXT, _TARGET, _OWN = "context", "target", "own"
+
+_PUBLISHED = 40_000  # numbers in layers: of some 20 bytes each in `model.json`
 
 _SEED_STEPS = 1 << 32  # more steps than any training has: no two seeds share a stream
 
@@ -83,18 +88,27 @@ class AutoencoderConfig:
             raise ValueError(f"model.hidden is {self.hidden}; every width must be at least 1.")
         if not 0 <= self.dropout < 1:
             raise ValueError(f"model.dropout is {self.dropout}; it must be from 0 to below 1.")
+        widths = (self.dimensions, *self.hidden, self.dimensions)
+        if self.hidden and (numbers := sum(a * b for a, b in pairwise(widths))) > _PUBLISHED:
+            raise ValueError(
+                f"model.hidden {list(self.hidden)} makes layers of {numbers:,} numbers; at most "
+                f"{_PUBLISHED:,} can be published: make them narrower."
+            )
 
 
 class _Rows(NamedTuple):
     """A step's histories.
 
     Shapes: `items` int64 [M], one history after the other; `offsets` int64 [B], where each starts;
-    `negatives` int64 [N], and `seen` bool [B, N], which of them the user has interacted with.
+    `negatives` int64 [N]; `learned` bool [M], which items are to be scored high (a view is shown to
+    the encoder alone, where labels are purchases); `seen` bool [B, N], which of the negatives the
+    user has interacted with.
     """
 
     items: Tensor
     offsets: Tensor
     negatives: Tensor
+    learned: Tensor
     seen: Tensor
 
 
@@ -103,6 +117,7 @@ class Autoencoder:
 
     knows_users = False
     reads_histories = True
+    shares_steps = False
 
     def __init__(self, config: AutoencoderConfig, state: dict[str, Tensor]) -> None:
         """A model from `build`, or from the `state` of another of this configuration."""
@@ -110,15 +125,21 @@ class Autoencoder:
         self.config = config
         self._state = state
         self._layers = len(config.hidden) + 1 + bool(config.hidden)
+        self._learned: NDArray[np.int8] | None = None
 
     def learn_from(self, train: Histories) -> Histories:
+        self._learned = train.label_events()
         return train.whole_rows()
 
     def prepare(self, batch: Examples) -> _Rows:
         device = self._state[_TARGET].device
         found = (batch.items, batch.segments[:-1], batch.negatives)
         items, offsets, negatives = (torch.from_numpy(x).long().to(device) for x in found)
-        return _Rows(items, offsets, negatives, torch.from_numpy(batch.seen).to(device))
+        learned = np.ones(len(items), bool)
+        if self._learned is not None:
+            learned = np.isin(batch.events, self._learned)
+        masks = (torch.from_numpy(x).to(device) for x in (learned, batch.seen))
+        return _Rows(items, offsets, negatives, *masks)
 
     def step(self, batch: _Rows, *, rate: float, meanwhile: Callable[[], None]) -> Tensor:
         leaves = {name: self._state[name].detach().requires_grad_() for name in self.parameters()}
@@ -138,10 +159,10 @@ class Autoencoder:
             shown = shown * self._mask(len(row)).to(shown.device) / (1.0 - self.config.dropout)
         users = self._encode(parameters, batch.items, batch.offsets, shown)
         scores = linear(users, parameters[_TARGET], parameters[_OWN])
-        own = scores[row, batch.items]
+        row, own = row[batch.learned], scores[row, batch.items][batch.learned]
         if self.config.loss == "multinomial":
-            total: Tensor = (sizes * scores.logsumexp(1)).sum() - own.sum()
-            return total / len(sizes)
+            total: Tensor = (row.bincount(minlength=len(sizes)) * scores.logsumexp(1)).sum()
+            return (total - own.sum()) / len(sizes)
         others = scores[:, batch.negatives].masked_fill(batch.seen, 0.0)
         squares = (own - 1.0).square().sum() + others.square().sum()
         mean: Tensor = squares / (len(own) + (~batch.seen).sum())
@@ -245,7 +266,7 @@ def build(
 
     d, items = config.dimensions, len(counts)
     widths = (d, *config.hidden, d) if config.hidden else (d,)
-    # A bag has length 1: its sum of context vectors is about as long as one of them.
+    # A bag of n distinct items has length 1: its sum of context vectors is as long as one, about.
     parameters = {
         _CONTEXT: normal(items, d, d),
         _TARGET: normal(items, d, d),

@@ -115,6 +115,7 @@ class HVACF:
     """Parameters of the model and its optimisers' memory of them, on one device."""
 
     reads_histories = True
+    shares_steps = False
 
     def __init__(
         self, config: HVACFConfig, state: dict[str, Tensor], features: Tensor | None = None
@@ -243,14 +244,15 @@ class HVACF:
         return [name for name in (_PROJECTION, *attention.PARAMETERS) if name in self._state]
 
     def item_vectors(self) -> Tensor:
-        points = poincare.to_lorentz(self._items())
+        points = poincare.to_lorentz(_on_ball(self._state[_TARGET], self.state().get(_SIDE)))
         return Score(self._space, "distance").published(points)
 
     def context_vectors(self) -> Tensor | None:
         return None
 
     def user_vectors(self, batch: Batch) -> Tensor:
-        items = self._items()
+        rows, place = torch.unique(batch.index, return_inverse=True)
+        items = self._items(rows)
         sizes = torch.diff(batch.offsets, append=batch.offsets.new_tensor([len(batch.index)]))
         owner = torch.repeat_interleave(sizes)
         own = None
@@ -258,11 +260,14 @@ class HVACF:
             # A user whom training has not seen has no point; the origin stands in.
             points = poincare.from_lorentz(self._state[_USERS])[batch.users.clamp_min(0)]
             own = torch.where((batch.users >= 0).unsqueeze(1), points, 0.0)
-        past = Past(batch.index, batch.lags, owner, len(sizes))
+        past = Past(place, batch.lags, owner, len(sizes))
         return poincare.to_lorentz(self._users(self._state, items, past, own))
 
-    def _items(self) -> Tensor:
-        return _on_ball(self._state[_TARGET], self.state().get(_SIDE))
+    def _items(self, rows: Tensor) -> Tensor:
+        side = self._state[_SIDE][rows] if _SIDE in self._state else None
+        if self._features is not None:
+            side = self._features[rows] @ self._state[_PROJECTION].T
+        return _on_ball(self._state[_TARGET][rows], side)
 
     def state(self) -> dict[str, Tensor]:
         # What features come to is in the state, so that it is judged and served without them.

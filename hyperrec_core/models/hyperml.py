@@ -92,7 +92,8 @@ class Ball:
 
     def initial(self, rows: int, dimensions: int, generator: torch.Generator) -> Tensor:
         alpha: float = (3.0 * _BETA**2 / (2.0 * dimensions)) ** (1.0 / 3.0)
-        return alpha * (2.0 * torch.rand(rows, dimensions, generator=generator) - 1.0)
+        start = alpha * (2.0 * torch.rand(rows, dimensions, generator=generator) - 1.0)
+        return start if self._config.tangent else poincare.project(start, self._config.curvature)
 
     def loss(self, u: Tensor, j: Tensor, k: Tensor) -> Tensor:
         config, c = self._config, self._config.curvature

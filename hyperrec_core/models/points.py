@@ -41,6 +41,7 @@ class Points:
     """Parameters of the model and its optimiser's state, on one device."""
 
     reads_histories = True
+    shares_steps = True
 
     def __init__(self, config: PointsConfig, state: dict[str, Tensor]) -> None:
         """A model from `initial_state`, or from the `state` of another of this configuration."""

@@ -72,10 +72,10 @@ class PointsConfig:
     def __post_init__(self) -> None:
         ranges.above_zero(
             self, "lags", "scale", "list_size", "learning_rate", "maximum_step",
-            "initial_width", "recency", "lag_learning_rate",
+            "initial_width", "lag_learning_rate",
         )  # fmt: skip
-        if self.dimensions < 2:
-            raise ValueError(f"model.dimensions is {self.dimensions}; it must be at least 2.")
+        ranges.at_least_two(self, "dimensions")
+        ranges.share(self, "recency")
         if not 0 <= self.pull < 1:
             raise ValueError(f"model.pull is {self.pull}; it must be from 0 to below 1.")
         if self.initial != "hypercube" and self.initial_width >= 2:

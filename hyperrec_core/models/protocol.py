@@ -29,6 +29,9 @@ class Model(Protocol):
     """Whether a label is learned from the history before it. Otherwise each is drawn by itself, and
     the history of a batch's example is one item long."""
 
+    shares_steps: bool
+    """Whether the processes of a group divide each step among them; see `processes`."""
+
     def learn_from(self, train: Histories) -> Histories:
         """The training set with the labels that this model learns from.
 

@@ -12,6 +12,22 @@ def at_least_one(config: object, *names: str) -> None:
             raise ValueError(f"model.{name} is {getattr(config, name)}; it must be at least 1.")
 
 
+def at_least_two(config: object, *names: str) -> None:
+    """Raise `ValueError` for the first of these settings that is below 2."""
+    for name in names:
+        if getattr(config, name) < 2:
+            raise ValueError(f"model.{name} is {getattr(config, name)}; it must be at least 2.")
+
+
+def share(config: object, *names: str) -> None:
+    """Raise `ValueError` for the first of these settings that is not above 0 and at most 1."""
+    for name in names:
+        if not 0 < getattr(config, name) <= 1:
+            raise ValueError(
+                f"model.{name} is {getattr(config, name)}; it must be above 0 and at most 1."
+            )
+
+
 def above_zero(config: object, *names: str) -> None:
     """Raise `ValueError` for the first of these settings that is not above 0, or not finite."""
     for name in names:

@@ -68,8 +68,10 @@ class TripletsConfig:
     learning_rate: float = 0.05
 
     def __post_init__(self) -> None:
-        ranges.at_least_one(self, "lags", "dimensions", "negatives_per_label")
-        ranges.above_zero(self, "recency", "learning_rate")
+        ranges.at_least_one(self, "lags", "negatives_per_label")
+        ranges.at_least_two(self, "dimensions")
+        ranges.above_zero(self, "learning_rate")
+        ranges.share(self, "recency")
 
     def metric(self) -> Metric:
         """What tells the model of these settings from the others."""
@@ -134,6 +136,7 @@ class Triplets:
     """A model of triples, on one device."""
 
     reads_histories = False
+    shares_steps = False
 
     def __init__(self, config: TripletsConfig, state: dict[str, Tensor]) -> None:
         """A model from `build`, or from the `state` of another of this configuration."""
@@ -213,11 +216,10 @@ class Triplets:
             known = (batch.users >= 0).unsqueeze(1)
             points = self._state[_USERS][batch.users.clamp_min(0)]
             return self._metric.lift(torch.where(known, points, 0.0))
-        points = self._metric.lift(self._state[_TARGET])
+        rows, place = torch.unique(batch.index, return_inverse=True)
+        points = self._metric.lift(self._state[_TARGET][rows])
         weights = self._weights.to(points.device)[batch.lags]
-        sums = embedding_bag(
-            batch.index, points, batch.offsets, mode="sum", per_sample_weights=weights
-        )
+        sums = embedding_bag(place, points, batch.offsets, mode="sum", per_sample_weights=weights)
         return self._space.centroid(sums)[0]
 
     def state(self) -> dict[str, Tensor]:

@@ -38,7 +38,7 @@ def read_features(storage: Storage, listing: Sequence[Blob], column: str) -> pa.
         UsageError: no file has such a column.
         PipelineError: it does not hold a vector an item, all of one length.
     """
-    parts, others = [], set()
+    parts, others, empty = [], set[str](), list[str]()
     for blob in sorted(listing, key=lambda blob: blob.name):
         if not (blob.name.startswith(f"{ITEMS.folder}/") and blob.name.endswith(".parquet")):
             continue
@@ -48,6 +48,9 @@ def read_features(storage: Storage, listing: Sequence[Blob], column: str) -> pa.
                 others |= set(file.schema_arrow.names)
                 continue
             table = file.read(columns=["item_id", column])
+            if table[column].null_count == table.num_rows:
+                empty.append(blob.name)
+                continue
             table = table.set_column(0, "item_id", table["item_id"].cast(pa.string()))
             vectors = checked(table[column], table["item_id"])
         except pa.ArrowException:
@@ -58,6 +61,11 @@ def read_features(storage: Storage, listing: Sequence[Blob], column: str) -> pa.
                 "mend the file, or unset preprocess.feature_column."
             ) from error
         parts.append((blob.name, pa.table({"item_id": table["item_id"], "features": vectors})))
+    if empty and not parts:
+        raise PipelineError(
+            f"The column {column} of {', '.join(empty)} in {storage.url} cannot be features: no "
+            "item has a vector in it; mend the file, or unset preprocess.feature_column."
+        )
     if not parts:
         known = f"its columns are {', '.join(sorted(others))}" if others else "it has no catalogue"
         raise UsageError(

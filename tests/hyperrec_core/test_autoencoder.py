@@ -94,18 +94,25 @@ def test_flat_space_is_the_limit_of_a_small_curvature():
     assert not torch.allclose(random_model(curvature=0.1).user_vectors(batch), flat, atol=1e-3)
 
 
+@pytest.mark.parametrize("views", [False, True])
 @pytest.mark.parametrize("loss", ["multinomial", "masked_mse"])
-def test_losses_by_hand(loss):
+def test_losses_by_hand(loss, views):
     model = random_model(loss=loss, hidden=())
-    learned = groups(0).whole_rows()
+    data = groups(0)
+    viewed = np.arange(len(data.items)) % 7 == 0  # each user's first item, which is no label
+    if views:
+        data = replace(data, events=viewed.astype(np.int8))
+    learned = model.learn_from(data)
     assert len(learned) == USERS
     examples = first_batch(learned, model)
     batch = model.prepare(examples)
     scores = model_scorer(model)(learned.batch(np.arange(USERS), lags=model.lags)).double()
     total, count = 0.0, 0
     for row in examples.rows:
-        own = learned.items[learned.offsets[row] : learned.offsets[row + 1]]
-        others = [k for k in examples.negatives if k not in own]
+        history = slice(learned.offsets[row], learned.offsets[row + 1])
+        others = [k for k in examples.negatives if k not in learned.items[history]]
+        # A view is shown to the encoder alone.
+        own = learned.items[history][~viewed[history]] if views else learned.items[history]
         if loss == "multinomial":
             total -= float(scores[row].log_softmax(0)[own].sum())
             count += 1

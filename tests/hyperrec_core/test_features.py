@@ -90,6 +90,13 @@ def test_vectors_are_centred_and_of_length_one_and_an_item_without_is_the_averag
     np.testing.assert_array_equal(of_vectors(array.slice(1, 1)), np.zeros((1, 3)))
 
 
+def test_the_size_of_an_encoders_numbers_does_not_matter() -> None:
+    array = checked(
+        column([[1e38, 0.0], [-1e38, 0.0], [0.0, 1e25], None], pa.list_(pa.float32())), IDS
+    )
+    np.testing.assert_allclose(of_vectors(array)[:2], [[1.0, 0.0], [-1.0, 0.0]], atol=1e-12)
+
+
 def test_an_item_that_is_the_average_has_zeros() -> None:
     array = checked(column([[2.0], [2.0], [2.0], [2.0]], pa.list_(pa.float32())), IDS)
     np.testing.assert_array_equal(of_vectors(array), np.zeros((4, 1)))

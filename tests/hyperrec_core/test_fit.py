@@ -14,6 +14,7 @@ from hyperrec_core.fit import TrainConfig, TrainingError, fit
 from hyperrec_core.geometry import lorentz
 from hyperrec_core.histories import Histories
 from hyperrec_core.models import PointsConfig
+from hyperrec_core.models.mf_bpr import MFBPRConfig
 from hyperrec_core.similar import top_similar
 from hyperrec_core.validate import Validation
 from tests.hyperrec_core.test_histories import table
@@ -153,6 +154,12 @@ def test_there_is_no_checkpoint_of_a_loss_that_is_not_finite():
     with pytest.raises(TrainingError, match=r"^The loss of epoch 1 is (nan|inf): lower train"):
         train(config(learning_rate=1e30, maximum_step=1e30), on_batch=on_batch)
     assert made[-1][0] < made[-1][1]
+
+
+def test_a_diverged_rival_is_told_its_own_settings_alone():
+    settings = replace(config(), model=MFBPRConfig(dimensions=4, learning_rate=1e30))
+    with pytest.raises(TrainingError, match=r": lower train\.model\.learning_rate\.$"):
+        train(settings)
 
 
 def test_the_kept_model_is_that_of_the_best_epoch():

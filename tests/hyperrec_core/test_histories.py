@@ -59,6 +59,22 @@ def test_a_batch_holds_exactly_the_strictly_earlier_items_newest_first(rows, lag
         assert batch.lags.tolist()[start:end] == list(range(end - start))
 
 
+def test_positions_of_events_that_no_label_has_are_not_learned():
+    purchase, view = 0, 1
+    rows = table(
+        [
+            ("a", [4, 3, 2, 1], [1, 2, 3, 4], [False, False, False, True]),
+            ("b", [5, 6], [1, 2], [False] * 2),
+        ]
+    )
+    events = pa.array([[view, purchase, view, purchase], [purchase, view]], pa.list_(pa.int8()))
+    typed = Histories.from_tables([rows.append_column("events", events)], items=10)
+    assert typed.every_position().labels.tolist() == [3, 1, 5]
+    assert typed.every_position().rows.tolist() == [0, 0, 1]
+    untyped = Histories.from_tables([rows], items=10)
+    assert untyped.every_position().labels.tolist() == [4, 3, 2, 1, 5, 6]
+
+
 def test_users_are_numbered_as_in_training():
     train = Histories.from_tables(
         [table([("a", [1], [1], [False]), ("c", [1], [1], [False])])], items=2

@@ -6,10 +6,12 @@ import torch
 import torch.distributed
 import torch.multiprocessing
 
+from hyperrec_core import processes
 from hyperrec_core.examples import Shuffled
-from hyperrec_core.fit import TrainConfig, fit
+from hyperrec_core.fit import TrainConfig, TrainingError, fit
 from hyperrec_core.histories import Histories
 from hyperrec_core.models import PointsConfig
+from hyperrec_core.models.cml import CMLConfig
 from tests.hyperrec_core.test_histories import table
 
 ITEMS = 40
@@ -43,6 +45,13 @@ def fitted(settings):
     )
     model, progress = fit(data, data, config, items=ITEMS, seed=3, device=torch.device("cpu"))
     return model.state(), progress.epochs[-1].loss
+
+
+def test_a_model_that_does_not_share_its_steps_is_refused(monkeypatch):
+    monkeypatch.setattr(processes, "place", lambda: (1, 2))
+    config = TrainConfig(model=CMLConfig(dimensions=4), epochs=1)
+    with pytest.raises(TrainingError, match="name cml is trained by one process and not by 2: sta"):
+        fit(histories(), histories(), config, items=ITEMS, seed=3, device=torch.device("cpu"))
 
 
 def work(rank, size, folder):

@@ -10,6 +10,7 @@ from hyperrec_core import models
 from hyperrec_core.evaluate import evaluate, model_scorer
 from hyperrec_core.histories import Batch, Histories
 from hyperrec_core.models import Model, PointsConfig
+from hyperrec_core.models.autoencoder import AutoencoderConfig
 from hyperrec_core.translated import rows_of, translated_scorer
 from tests.hyperrec_core.test_histories import table
 
@@ -81,18 +82,22 @@ def test_unknown_items_are_passed_over_and_never_recommended(model: Model) -> No
     assert (found[:, ~known] == -torch.inf).all()
 
 
-def test_unknown_labels_and_unknown_histories_rank_last(model: Model) -> None:
+@pytest.mark.parametrize("encodes", [False, True])
+def test_unknown_labels_and_unknown_histories_rank_last(model: Model, encodes: bool) -> None:
+    if encodes:  # a user of nothing is a point, too
+        config, counts = AutoencoderConfig(dimensions=3, lags=LAGS), torch.arange(ITEMS, 0, -1)
+        model = models.build(config, counts=counts, users=0, seed=3, device=torch.device("cpu"))
     rows = np.arange(ITEMS)
     rows[[4, 7]] = -1
     scorer, lags = translated_scorer(model, rows)
     ranks = evaluate(
         scorer,
-        histories([[1, 2, 4], [4, 7, 2], [1, 2, 3]]),
+        histories([[1, 2, 4], [4, 7, 2], [1, 2, 3], [7, 4, 1], [4, 4, 3]]),
         items=ITEMS,
         lags=lags,
         negatives=5,
         seed=1,
     )
     assert ranks.full[0] > ITEMS - 2
-    assert ranks.full[1] == ITEMS
     assert ranks.full[2] <= ITEMS - 2
+    assert ranks.full[[1, 3, 4]].tolist() == [ITEMS] * 3

@@ -71,6 +71,11 @@ def train(config: ModelConfig, **options: Any):
 # --- Equations -----------------------------------------------------------------------------------
 
 
+def test_points_start_on_the_ball_whatever_its_curvature():
+    config = HyperMLConfig(curvature=2000.0, learning_rate=1e-4)
+    assert np.isfinite(train(config)[1].epochs[0].loss)
+
+
 def mobius(x: Any, y: Any, c: float) -> Any:
     """Eq. 4, as printed."""
     xy, xx, yy = ((a.T * b)[0] for a, b in ((x, y), (x, x), (y, y)))

@@ -62,6 +62,7 @@ def test_every_shipped_profile_loads(name: str) -> None:
 def test_the_shipped_profiles_are_the_documented_ones() -> None:
     assert profile_names() == [
         "autoencoder",
+        "cml",
         "default",
         "hvacf",
         "hyperml",
@@ -124,6 +125,28 @@ def test_a_folder_or_other_text_is_told(saved: Saved, tmp_path: Path) -> None:
             "model.curvature is 0.0; it must be above 0",
         ),
         ("[train.model]\nmargin = 0.1", "train.model.margin", "no such setting"),
+        ("[train.model]\ndimensions = 1", "train.model", "dimensions is 1; it must be at least 2"),
+        ("[train.model]\nrecency = 1.5", "train.model", "it must be above 0 and at most 1"),
+        (
+            '[train.model]\nname = "hvacf"\ndimensions = 1',
+            "train.model",
+            "model.dimensions is 1; it must be at least 2",
+        ),
+        (
+            '[train.model]\nname = "cml"\nrecency = 2',
+            "train.model",
+            "model.recency is 2.0; it must be above 0 and at most 1",
+        ),
+        (
+            '[train.model]\nname = "autoencoder"\nhidden = [512]',
+            "train.model",
+            "model.hidden [512] makes layers of 65,536 numbers; at most 40,000 can be published",
+        ),
+        (
+            '[train]\nnegatives = 3\n[train.model]\nname = "mf-bpr"\nnegatives_per_label = 4',
+            "train",
+            "negatives_per_label is 4, and a step draws only 3 negatives: raise train.negatives",
+        ),
         ('[train.model]\nname = "none"', "train", "model.name is none; it must be one of points, "),
         ("[train.model]\nname = [1]", "train", "model.name is [1]; it must be one of points, "),
         ("[train]\nmodel = 1", "train.model", "dictionary"),

@@ -33,6 +33,7 @@ from tests.serving_export.publishing_support import Account
 SMALL = ("train.epochs=12", "train.batch_size=64", "train.negatives=64", "evaluate.negatives=20")
 PROFILES = {
     "hyperml": ("train.model.dimensions=8",),
+    "cml": ("train.model.dimensions=8",),
     "hvacf": ("train.model.dimensions=8", "train.model.learning_rate=0.05"),
     "autoencoder": ("train.model.dimensions=8", "train.model.learning_rate=0.03"),
 }

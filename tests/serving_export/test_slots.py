@@ -36,6 +36,12 @@ def published(*versions: str) -> Control:
     return control
 
 
+def test_a_model_that_the_document_cannot_hold_twice_is_refused() -> None:
+    slots.require_room({"lag_weights": [0.123456789] * 50_000}, "v1")
+    with pytest.raises(ExportError, match=r"version v1 is described by .* smaller model\.lags or"):
+        slots.require_room({"lag_weights": [0.123456789] * 90_000}, "v1")
+
+
 class Protocol(RuleBasedStateMachine):
     """Loads that start, are renewed, die, wake up late and finish, and rollbacks, in any order."""
 

@@ -46,6 +46,17 @@ def test_of_several_files_the_last_ones_vector_counts(tmp_path: Path) -> None:
     assert read(tmp_path) == {"x": [1.0, 2.0], "y": [5.0, 6.0]}
 
 
+def test_a_file_without_any_vector_adds_none(tmp_path: Path) -> None:
+    put(tmp_path, "items/a.parquet", item_id=["x"], features=pa.nulls(1))
+    with pytest.raises(PipelineError, match=r"features of items/a.parquet in .* no item has a vec"):
+        read(tmp_path)
+    put(tmp_path, "items/b.parquet", item_id=["y"], features=[[1.0, 2.0]])
+    kind = pa.list_(pa.float32())
+    put(tmp_path, "items/c.parquet", item_id=pa.array([], "string"), features=pa.array([], kind))
+    put(tmp_path, "items/d.parquet", item_id=["z"], features=pa.array([None], kind))
+    assert read(tmp_path) == {"y": [1.0, 2.0]}
+
+
 def test_numbers_for_ids_are_the_vocabularys_text(tmp_path: Path) -> None:
     put(tmp_path, "items/a.parquet", item_id=[17], features=[[1.0]])
     assert read(tmp_path) == {"17": [1.0]}
