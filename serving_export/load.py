@@ -7,11 +7,12 @@ a version may go live. That costs about a hundredth of what the writes do.
 
 from __future__ import annotations
 
+import asyncio
 import math
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from azure.cosmos.aio import ContainerProxy
 
@@ -26,6 +27,12 @@ from serving_export.writer import Writer
 
 # Starting a process takes about as long as writing so many documents.
 SMALLEST_SHARE = 1000
+
+# Seconds between looks at what other processes have written: their sessions are not this one's, so
+# a replica that lags may show the slot as it was.
+_SETTLING = (0.5, 2.0, 5.0)
+
+Found = TypeVar("Found")
 
 
 @dataclass(frozen=True)
@@ -100,12 +107,18 @@ class Load:
                 present = await self._compare(container, items, version, budget)
                 todo = [items[item_id] for item_id in (*present.missing, *present.different)]
             writer = Writer(container, self.endpoint, held_until, self.patience, budget)
-            await self._write(writer, slot, todo, version)
+            pauses = _SETTLING if await self._write(writer, slot, todo, version) else ()
 
-            found = await self._compare(container, items, version, budget)
+            found = await _settled(
+                lambda: self._compare(container, items, version, budget),
+                lambda found: not (found.missing or found.different),
+                pauses,
+            )
             verify.refuse(found, version, slot)
             await writer.delete(found.leftovers, self._meter("deleting", len(found.leftovers)))
-            counted = await self._count(container, None)
+            counted = await _settled(
+                lambda: self._count(container, None), lambda counted: counted == len(items), pauses
+            )
             if counted != len(items):
                 raise VerificationError(
                     f"Version {version} was not promoted: slot {slot} counts {counted} documents "
@@ -133,13 +146,14 @@ class Load:
             await writer.delete(found.leftovers, self._meter("deleting", len(found.leftovers)))
         return Done(deleted=len(found.leftovers))
 
-    async def _write(self, writer: Writer, slot: str, todo: Sequence[Item], version: str) -> None:
+    async def _write(self, writer: Writer, slot: str, todo: Sequence[Item], version: str) -> bool:
+        """Upsert items; whether other processes did so."""
         documents = (to_document(item, version) for item in todo)
         meter = self._meter("writing", len(todo))
         worth = min(self.pace.processes, math.ceil(len(todo) / SMALLEST_SHARE))
         if worth < 2:
             await writer.upsert(documents, meter)
-            return
+            return False
         await processes.upsert(
             processes.Target(
                 self.endpoint, self.credential, self.database, item_container(slot), self.patience
@@ -150,6 +164,7 @@ class Load:
             held_until=writer.held_until,
             meter=meter,
         )
+        return True
 
     async def _compare(
         self, container: ContainerProxy, items: Mapping[str, Item], version: str, budget: Budget
@@ -184,3 +199,16 @@ class Load:
         ) as client:
             place = client.get_database_client(self.database)
             yield place.get_container_client(item_container(slot))
+
+
+async def _settled(
+    look: Callable[[], Awaitable[Found]], is_right: Callable[[Found], bool], pauses: Sequence[float]
+) -> Found:
+    """What is found, looked for anew after each pause until it is right."""
+    found = await look()
+    for pause in pauses:
+        if is_right(found):
+            break
+        await asyncio.sleep(pause)
+        found = await look()
+    return found
