@@ -55,7 +55,11 @@ def kernel(function: Function) -> Function:
     numba.config.CACHE_DIR = str(_FOLDER or "")
     try:
         compiled: Function = numba.njit(
-            cache=_FOLDER is not None, nogil=True, fastmath=_FASTMATH, forceinline=True
+            cache=_FOLDER is not None,
+            nogil=True,
+            fastmath=_FASTMATH,
+            forceinline=True,
+            error_model="numpy",  # x / 0 is no error: what it leads to is seen in the loss
         )(function)
     finally:
         numba.config.CACHE_DIR = chosen

@@ -156,6 +156,27 @@ def test_there_is_no_checkpoint_of_a_loss_that_is_not_finite():
     assert made[-1][0] < made[-1][1]
 
 
+@pytest.mark.parametrize("size", [1e20, 1e4, 30.0])
+@pytest.mark.parametrize(
+    ("geometry", "score"),
+    [
+        ("hyperboloid", "inner_product"),
+        ("hyperboloid", "distance"),
+        ("hyperboloid", "squared_distance"),
+        ("euclidean", "distance"),
+    ],
+)
+def test_a_diverged_training_is_told_or_finite_whatever_the_score(geometry, score, size):
+    wild = config(geometry=geometry, score=score, learning_rate=size, maximum_step=size, scale=30.0)
+    try:
+        model, progress = train(wild)
+    except TrainingError as error:
+        assert "lower train.model.learning_rate or train.model.maximum_step" in str(error)
+    else:
+        assert torch.isfinite(model.item_vectors()).all()
+        assert all(epoch.loss > 0 for epoch in progress.epochs)
+
+
 def test_a_diverged_rival_is_told_its_own_settings_alone():
     settings = replace(config(), model=MFBPRConfig(dimensions=4, learning_rate=1e30))
     with pytest.raises(TrainingError, match=r": lower train\.model\.learning_rate\.$"):

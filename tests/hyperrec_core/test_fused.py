@@ -173,10 +173,12 @@ def test_equal_threads_give_equal_bits(histories, threads):
         assert torch.equal(tensor, ends[1][name]), name
 
 
-def test_a_loss_that_is_no_number_is_seen(histories):
-    config = configured()
+@pytest.mark.parametrize("rows", [slice(None), slice(0, 1)])
+@pytest.mark.parametrize(("geometry", "score"), SCORES)
+def test_a_loss_that_is_no_number_is_seen(histories, geometry, score, rows):
+    config = configured(geometry=geometry, score=score)
     model = build(config, counts=torch.arange(ITEMS), users=60, seed=3, device=CPU)
-    model.state()["target"][:] = torch.nan
+    model.state()["target"][rows] = torch.nan
     batch = batches(histories, config, model)[0]
     loss = model.step(model.prepare(batch), rate=1.0, meanwhile=lambda: None)
     assert math.isnan(loss)
