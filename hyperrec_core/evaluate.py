@@ -46,25 +46,43 @@ _LABELS_AT_ONCE = 1024
 # Items that a thread scores in one go: the same for any number of threads, and so the rounding.
 _COLUMNS = 2048
 
+# The last of them are filled up with zeros to a multiple of this: where the kernels of BLAS treat
+# the edge of a matrix apart, its sums round otherwise, and equal items would get unequal scores.
+_EDGE = 64
+
 
 def model_scorer(model: Served) -> Scorer:
-    """Scores by the model's published vectors: exactly what a reader computes."""
+    """Scores by the model's published vectors: exactly what a reader computes.
+
+    On the processor a call's scores are overwritten by the next one's: fresh memory for every block
+    would cost a quarter of the time.
+    """
     vectors = model.item_vectors()
-    by_column = vectors.T.contiguous()
+    items = len(vectors)
+    by_column = vectors.new_zeros(vectors.shape[1], -(-items // _EDGE) * _EDGE)
+    by_column[:, :items] = vectors.T
+    room = np.empty((0, items), np.float32)
 
     def scores(batch: Batch) -> Tensor:
+        nonlocal room
         with one_thread():
             users = model.user_vectors(batch.to(vectors.device))
-        found = users.new_empty(len(users), len(vectors))
         if users.device.type != "cpu":
-            return torch.mm(users, by_column, out=found)
+            return torch.mm(users, by_column[:, :items])
+        if len(room) < len(users):
+            room = np.empty((len(users), items), np.float32)
+        found = room[: len(users)]
 
         # Of matrices of so few columns NumPy's product is up to twice as fast as PyTorch's.
         def multiply(part: slice) -> None:
-            np.matmul(users.numpy(), by_column[:, part].numpy(), out=found[:, part].numpy())
+            if part.stop - part.start == _COLUMNS:
+                np.matmul(users.numpy(), by_column[:, part].numpy(), out=found[:, part])
+            else:
+                filled = users.numpy() @ by_column[:, part.start :].numpy()
+                found[:, part] = filled[:, : part.stop - part.start]
 
-        in_threads(multiply, len(vectors), size=_COLUMNS)
-        return found
+        in_threads(multiply, items, size=_COLUMNS)
+        return torch.from_numpy(found)
 
     return scores
 

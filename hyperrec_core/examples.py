@@ -13,8 +13,10 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from hyperrec_core.histories import Histories
+from hyperrec_core.histories import Histories, HistoriesError
 from hyperrec_core.kernels import pack
+
+_MOST_LABELS = (1 << 31) - 1
 
 SEGMENT = 32
 """Histories that end within this many positions share a segment. Longer segments save fetches, but
@@ -143,7 +145,15 @@ class Shuffled:
             items: size of the vocabulary.
             segment: histories that end within so many positions stay together, see `SEGMENT`; 1
                 shuffles every label by itself.
+
+        Raises:
+            HistoriesError: there are more labels than kernels can number.
         """
+        if len(histories) > _MOST_LABELS:
+            raise HistoriesError(
+                f"{len(histories):,} labels are more than {_MOST_LABELS:,}, which is as many as "
+                "one training can take: preprocess fewer days."
+            )
         self._histories = histories
         self._lags = min(lags, max(len(histories.items), 1))
         self._negatives = negatives

@@ -190,7 +190,7 @@ def fit(
             "widen the input's dates or loosen the preprocess rules."
         )
     with _deterministic(device), one_blas_thread():
-        counts = torch.from_numpy(np.bincount(train.items, minlength=items))
+        counts = torch.from_numpy(train.counts(items))
         model = models.build(
             config.model,
             counts=counts,

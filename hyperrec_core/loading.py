@@ -42,8 +42,10 @@ def flatten(column: pa.Array, kind: pa.DataType) -> tuple[NDArray[Any], NDArray[
     """Values and offsets, int64 [rows + 1], of a column of lists; None where it has nulls.
 
     Raises:
-        pa.ArrowInvalid: a value is none of that kind.
+        pa.ArrowInvalid: a value is none of that kind, or the column holds no lists.
     """
+    if not (pa.types.is_list(column.type) or pa.types.is_large_list(column.type)):
+        raise pa.ArrowInvalid(f"the column holds {column.type} and not lists")
     values = column.flatten()
     if column.null_count or values.null_count:
         return None

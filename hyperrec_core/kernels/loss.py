@@ -172,14 +172,14 @@ def wmrb(scoring: Scoring, positive: Any, z: Any, examples: Any, found: Any, by_
         for k in range(len(z)):
             by_z[k] += pull if z[k] > level else ZERO
     else:
-        if level != level:  # no number: it would be below no limit, and the loss 0
+        if math.isnan(level):  # no number: it would be below no limit, and the loss 0
             return level, level, level
         limit, found_count = threshold(scoring, level), 0
         for k in range(len(z)):
             found[found_count] = k
             found_count += int(not z[k] >= limit)
         for i in range(found_count):
-            if z[found[i]] != z[found[i]]:
+            if math.isnan(z[found[i]]):
                 return z[found[i]], z[found[i]], z[found[i]]
             # Rounding may put a violator's score by a hair on the other side.
             over += max(score_of(scoring, z[found[i]]) - level, ZERO)

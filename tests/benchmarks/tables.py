@@ -243,7 +243,8 @@ _TABLES: tuple[tuple[str, str, Callable[[Run], list[Sequence[Cell]]]], ...] = (
     ("Fit", _FIT, _fits),
     (
         "The same model with geoopt",
-        "Autograd and geoopt's optimisers, batches alike.",
+        "Autograd and geoopt's optimisers, as many labels and negatives a step; labels shuffled "
+        "one by one, where ours keep neighbouring ones of a history together.",
         _geoopt,
     ),
     (

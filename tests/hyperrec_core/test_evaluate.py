@@ -171,6 +171,17 @@ def test_scores_may_come_by_history_or_by_label_and_from_any_number_of_threads()
         assert np.array_equal(other.full, found.full)
 
 
+@pytest.mark.parametrize("items", [11, 300, 2048, 2056, 4101])
+def test_equal_items_have_equal_scores_wherever_they_stand(items):
+    config = PointsConfig(dimensions=50, initial_width=1.0)
+    model = build(config, counts=torch.ones(items), users=1, seed=1, device=torch.device("cpu"))
+    model.state()["target"][:] = model.state()["target"][0].clone()
+    rows = [("u", [1, 2, 3], [1, 2, 3], [False, False, True])]
+    histories = Histories.from_tables([table(rows)], items=items)
+    scores = model_scorer(model)(histories.batch(np.arange(1), lags=5))
+    assert torch.equal(scores, scores[:, :1].expand(1, items))
+
+
 def test_another_seed_draws_other_negatives_and_the_full_ranks_stay():
     histories = one_label_each(200)
     one, two = (

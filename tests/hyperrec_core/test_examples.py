@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hyperrec_core.examples import SEGMENT, Shuffled
-from hyperrec_core.histories import Histories
+from hyperrec_core.histories import Histories, HistoriesError
 from hyperrec_core.tiles import tiles
 from tests.hyperrec_core.test_histories import histories_rows, table
 
@@ -171,3 +171,10 @@ def test_event_types_lie_beside_their_items(events):
         rows = rows.append_column("events", pa.array([[4, 5, 0]], pa.list_(pa.int8())))
     (batch,) = epoch(Histories.from_tables([rows], items=10))
     assert batch.events.tolist() == ([4, 5] if events else [])
+
+
+def test_more_labels_than_kernels_can_number_are_refused(monkeypatch):
+    monkeypatch.setattr("hyperrec_core.examples._MOST_LABELS", 1)
+    rows = table([("u", [1, 2, 3], [1, 2, 3], [False, True, True])])
+    with pytest.raises(HistoriesError, match=r"^2 labels are more than 1, which .* fewer days\.$"):
+        epoch(Histories.from_tables([rows], items=10))

@@ -75,6 +75,28 @@ def test_positions_of_events_that_no_label_has_are_not_learned():
     assert untyped.every_position().labels.tolist() == [4, 3, 2, 1, 5, 6]
 
 
+@pytest.mark.parametrize(
+    ("name", "column", "told"),
+    [
+        ("items", pa.array([3]), "items of the histories are no int32: the column holds int64"),
+        ("is_label", pa.array([True]), "is_label of the histories are no bool: the column holds"),
+    ],
+)
+def test_a_column_without_lists_is_told(name, column, told):
+    whole = table([("u", [1, 2], [1, 2], [False, True])])
+    broken = whole.set_column(whole.schema.get_field_index(name), name, column)
+    with pytest.raises(HistoriesError, match=told):
+        Histories.from_tables([broken], items=10)
+
+
+def test_items_are_counted_in_parts(monkeypatch):
+    monkeypatch.setattr("hyperrec_core.histories._COUNTED_AT_ONCE", 3)
+    found = Histories.from_tables(
+        [table([("u", [1, 2, 1, 4, 1], [*range(5)], [False] * 5)])], items=6
+    )
+    assert found.counts(6).tolist() == [0, 3, 1, 0, 1, 0]
+
+
 def test_users_are_numbered_as_in_training():
     train = Histories.from_tables(
         [table([("a", [1], [1], [False]), ("c", [1], [1], [False])])], items=2
