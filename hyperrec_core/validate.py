@@ -64,8 +64,8 @@ class Validation:
                 seed=seed,
             )
             coins = sampling.uniform(seed, sampling.SAMPLED_TIES, numbers)
-            self._parts.append((histories.batch(numbers, lags=lags), drawn, coins))
-        self._labels = len(labels)
+            self._parts.append((numbers, drawn, coins))
+        self._histories, self._lags, self._labels = histories, lags, len(labels)
 
     def __len__(self) -> int:
         return self._labels
@@ -105,8 +105,9 @@ class Validation:
 
     def _judge(self, places: _Places) -> tuple[float, float]:
         hits, gains = 0.0, 0.0
-        for batch, drawn, coins in self._parts:
-            place = places(batch, drawn, coins)
+        for numbers, drawn, coins in self._parts:
+            # Made anew each time: whole histories of thousands of labels would fill the memory.
+            place = places(self._histories.batch(numbers, lags=self._lags), drawn, coins)
             hit = place <= 10
             hits += float(hit.sum())
             gains += float((hit / np.log2(1.0 + place)).sum())
