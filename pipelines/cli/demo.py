@@ -113,7 +113,7 @@ def _import(data: str, blobs: str) -> _Plan:
     # Each source has a raw layout of its own: two retailers in one would be taken for one.
     place = f"{Path(path).stem}-{hashlib.sha256(path.encode()).hexdigest()[:8]}"
     console.print(f"Importing {data} with the mapping {mapping}.")
-    report = import_and_print(path, mapping=mapping, to=f"{blobs}/{place}")
+    report = import_and_print(path, mapping=mapping, to=f"{blobs}/{place}", replace=True)
     if report.last_day is None:
         raise UsageError(f"No row of {data} has a usable time: check the mapping {mapping}.")
     profile = mapping if mapping in profile_names() else "leave-last-out"

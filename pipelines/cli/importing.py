@@ -20,20 +20,30 @@ def import_(
         str, typer.Option("--mapping", help="name of a column mapping, or the path of a .toml file")
     ],
     to: Annotated[str, typer.Option("--to", help="URL of the raw layout to write")],
+    replace: Annotated[
+        bool,
+        typer.Option("--replace", help="a corrected file: rows it held before and lacks now go"),
+    ] = False,
 ) -> None:
-    """Write a retailer's rows by date into blob storage, columns mapped, no row lost or judged."""
-    import_and_print(source, mapping=mapping, to=to)
+    """Write a retailer's rows by date into blob storage, columns mapped, no row lost or judged.
+
+    A file of another folder adds to what is there. One that was imported before replaces its own
+    rows; it is refused when rows that it held are no longer in it, unless --replace is given.
+    """
+    import_and_print(source, mapping=mapping, to=to, replace=replace)
 
 
-def import_and_print(source: str, *, mapping: str, to: str) -> ImportReport:
+def import_and_print(source: str, *, mapping: str, to: str, replace: bool) -> ImportReport:
     """Import, and say what came of it."""
     from pipelines.importing import import_source, load_mapping  # noqa: PLC0415
     from pipelines.storage import open_storage  # noqa: PLC0415
 
     target = open_storage(to)
-    report = import_source(source, load_mapping(mapping), target)
+    report = import_source(source, load_mapping(mapping), target, replace=replace)
     for column, values in report.unread.items():
         console.print(f"{values:,} values of {column} could not be read and are empty now.")
+    if report.rows_replaced:
+        console.print(f"{report.rows_replaced:,} rows of earlier imports are replaced.")
     console.print(
         f"{report.rows_read:,} rows read, {report.rows_written:,} written to {target.url}: "
         f"{report.days:,} days from {report.first_day} to {report.last_day}, "

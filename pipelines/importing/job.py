@@ -38,6 +38,7 @@ class ImportReport:
         items: items in the catalogue.
         files_written: blobs put because they were new or differed.
         files_unchanged: blobs left alone because they held the same bytes.
+        rows_replaced: rows of earlier imports of the same files that are not in them now, and went.
         unread: by raw column, how many values were given and yet could not be read (now null).
     """
 
@@ -50,6 +51,7 @@ class ImportReport:
     items: int
     files_written: int
     files_unchanged: int
+    rows_replaced: int = 0
     unread: dict[str, int] = field(default_factory=dict)
 
 
@@ -58,6 +60,7 @@ def import_source(
     mapping: Mapping,
     target: Storage,
     *,
+    replace: bool = False,
     progress: Callable[[int], None] | None = None,
 ) -> ImportReport:
     """Rewrite a retailer's file or folder as the raw layout: a folder a day, and a catalogue.
@@ -65,17 +68,21 @@ def import_source(
     No row is judged or lost here: a value that cannot be read becomes null, a row without a usable
     time goes to `dt=unknown`, and the rules of preprocess count both. The same source gives the
     same blobs, and blobs that are there already stay untouched, so an interrupted import is
-    finished by giving it again.
+    finished by giving it again. Files of another place, a URL or path, add to what is there.
 
     Args:
         source: a file or folder: a path, ``file://`` or ``az://``; Parquet, CSV or JSON lines.
         mapping: which columns mean what.
         target: the raw layout.
+        replace: whether a file that was imported from the same place before may take away rows,
+            on the days that it touches, that it held then and does not hold now.
         progress: called with the number of rows just read, again and again.
 
     Raises:
         UsageError: the source is missing, unreadable or without rows, or lacks a column of the
-            mapping; nothing has been written when a column is missing.
+            mapping; nothing has been written when a column is missing. Or a file no longer holds
+            rows that were imported from its place, and `replace` is false; files before it, by
+            name, are imported.
         StorageError: the target cannot be used.
     """
     files, catalogue_file = _files(source, mapping)
@@ -95,9 +102,9 @@ def import_source(
 
     read = 0
     by_day: Counter[str] = Counter()
-    written = unchanged = 0
+    written = unchanged = replaced = 0
     for file, binding in bound:
-        parts = Parts(target, file.name)
+        parts = Parts(target, file, replace=replace)
         for batch in batches(file, binding.needed):
             raw = rows.convert(batch, binding, untyped=file.kind == "csv")
             catalogue.add(raw["item_id"], batch, binding, raw["event_time"])
@@ -109,6 +116,7 @@ def import_source(
         by_day += parts.rows
         written += parts.written
         unchanged += parts.unchanged
+        replaced += parts.replaced
 
     if not read:
         raise UsageError(f"{source} holds no rows: give a file with interactions in it.")
@@ -124,6 +132,7 @@ def import_source(
         items=items,
         files_written=written + changed,
         files_unchanged=unchanged + (not changed),
+        rows_replaced=replaced,
         unread=dict(sorted(rows.unread.items())),
     )
 

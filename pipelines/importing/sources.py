@@ -48,6 +48,13 @@ class SourceFile:
             return str(self.storage.root / self.name)
         return f"{self.storage.url}/{self.name}"
 
+    @property
+    def place(self) -> str:
+        """Where it lies, spelt alike however the source was given."""
+        if isinstance(self.storage, Folder):
+            return (self.storage.root / self.name).resolve().as_uri()
+        return self.address
+
     @contextlib.contextmanager
     def open(self) -> Iterator[BinaryIO]:
         """The file's bytes, unzipped; a file of this machine is streamed, a blob is held whole."""

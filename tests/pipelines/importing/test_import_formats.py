@@ -209,11 +209,11 @@ def test_a_container_as_source_and_as_target(tmp_path, folder):
     report = import_source(drop.url, load_mapping("canonical"), raw)
     assert (report.rows_read, len(rows_of(raw)), report.files_written) == (6, 6, 5)
 
-    # One blob, under the name it had in the folder: its parts are the same.
+    # One blob, at the place it had in the folder: its parts are the same.
     again = import_source(f"{drop.url}/o.parquet", load_mapping("canonical"), raw)
     assert (again.rows_read, again.files_written, again.files_unchanged) == (3, 0, 3)
 
-    assert {b.name: raw.read(b.name) for b in raw.list()} == imported_locally(tmp_path, drop)
+    assert contents(raw) == contents(imported_locally(tmp_path, drop))
 
     with pytest.raises(UsageError, match=r"no file at or below az://.*/nowhere: check"):
         import_source(f"{folder}/nowhere", load_mapping("canonical"), raw)
@@ -226,7 +226,12 @@ def imported_locally(tmp_path, drop):
         (folder / blob.name).write_bytes(drop.read(blob.name))
     target = open_storage(str(tmp_path / "raw"))
     import_source(str(folder), load_mapping("canonical"), target)
-    return {blob.name: target.read(blob.name) for blob in target.list()}
+    return target
+
+
+def contents(storage):
+    """By folder: names of parts differ with the place of their source."""
+    return sorted((b.name.rpartition("/")[0], storage.read(b.name)) for b in storage.list())
 
 
 def test_a_second_import_into_a_container_leaves_every_etag(tmp_path, folder):
