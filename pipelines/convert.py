@@ -22,6 +22,9 @@ LATEST: Final = 253_402_300_799_999_999
 
 _NUMBER: Final = r"(?i)^[+-]?(\d+\.?\d*(e[+-]?\d+)?|\.\d+(e[+-]?\d+)?|inf(inity)?|nan)$"
 
+_TRUE: Final = ("true", "t", "yes", "y", "on", "1")
+_FALSE: Final = ("false", "f", "no", "n", "off", "0")
+
 # float64 counts by ones up to here.
 LARGEST_EXACT: Final = 2.0**53
 
@@ -195,6 +198,14 @@ def _since_1970(column: pa.Array, unit: str) -> pa.Array:
     else:
         moments = np.rint(np.where(usable, values, 0) * per_unit).astype(np.int64)
     return pa.array(moments, pa.int64(), mask=~usable)
+
+
+def flag(column: pa.Array) -> pa.Array:
+    """bool[n] of true, yes, on, 1 and 1.0, and of their opposites, in any case."""
+    # A column of 0 and 1 with a gap in it is written as 0.0 and 1.0 by pandas.
+    words = _without_fraction(pc.utf8_lower(pc.utf8_trim_whitespace(text(column))))
+    is_true, is_false = (pc.is_in(words, pa.array(some)) for some in (_TRUE, _FALSE))
+    return pc.if_else(pc.or_(is_true, is_false), is_true, pa.scalar(None, pa.bool_()))
 
 
 def blank_as_null(column: pa.Array) -> pa.Array:

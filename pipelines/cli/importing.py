@@ -41,7 +41,8 @@ def import_and_print(source: str, *, mapping: str, to: str, replace: bool) -> Im
     target = open_storage(to)
     report = import_source(source, load_mapping(mapping), target, replace=replace)
     for column, values in report.unread.items():
-        console.print(f"{values:,} values of {column} could not be read and are empty now.")
+        live = " An item that has no other counts as live." if column == "is_live" else ""
+        console.print(f"{values:,} values of {column} could not be read and are empty now.{live}")
     if report.rows_replaced:
         console.print(f"{report.rows_replaced:,} rows of earlier imports are replaced.")
     console.print(

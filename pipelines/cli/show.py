@@ -50,6 +50,8 @@ def print_counts(manifest: Manifest) -> None:
     console.print(table)
     for file, reason in metrics["files_quarantined"].items():
         console.print(f"Quarantined file {escape(file)}: {escape(reason)}")
+    if unread := metrics.get("catalogue_rows_unread"):  # runs of earlier versions do not count them
+        console.print(f"{unread:,} rows of the catalogue, or their is_live, could not be read.")
     labels = ", ".join(f"{split} {count:,}" for split, count in metrics["labels"].items())
     console.print(
         f"{metrics['users']:,} users, {metrics['items']:,} items, "

@@ -38,11 +38,13 @@ LEVEL: Final = "\x1f"
 # Counts are added up whenever more than this many have gathered.
 GATHERED: Final = 1_000_000
 
-NOT_LIVE: Final = frozenset({"false", "f", "no", "n", "0"})
-
 
 class Catalogue:
-    """Gathers titles, categories and first times over batches."""
+    """Gathers titles, categories and first times over batches.
+
+    Attributes:
+        unread: how many values of `is_live` were given and are neither true nor false.
+    """
 
     def __init__(self) -> None:
         self._seen = _Groups("item_id", {"first_seen": "min"})
@@ -50,6 +52,7 @@ class Catalogue:
             trait: _Groups(("item_id", "text"), {"count": "sum"})
             for trait in ("title", "category", "is_live")
         }
+        self.unread = 0
 
     def add(
         self,
@@ -70,11 +73,14 @@ class Catalogue:
         if event_time is None:
             event_time = pa.nulls(len(item_id), convert.MICROSECONDS)
         self._seen.add(pa.table({"item_id": item_id, "first_seen": event_time}).filter(named))
-        texts: dict[str, pa.Array] = {
-            trait: convert.text(batch.column(binding.columns[trait]))
-            for trait in ("title", "is_live")
-            if trait in binding.columns
-        }
+        texts: dict[str, pa.Array] = {}
+        if "title" in binding.columns:
+            texts["title"] = convert.text(batch.column(binding.columns["title"]))
+        if "is_live" in binding.columns:
+            said = batch.column(binding.columns["is_live"])
+            is_live = convert.flag(said)
+            self.unread += pc.sum(pc.and_(convert.given(said), is_live.is_null())).as_py() or 0
+            texts["is_live"] = is_live.cast(pa.string())
         if binding.category:
             texts["category"] = reduce(_below, [_path(batch.column(n)) for n in binding.category])
         for trait, values in texts.items():
@@ -122,7 +128,7 @@ class Catalogue:
 _TYPED: Final[dict[str, Any]] = {
     "title": str,
     "category": lambda text: text.split(LEVEL),
-    "is_live": lambda text: text.lower() not in NOT_LIVE,
+    "is_live": lambda text: text == "true",
 }
 
 

@@ -39,7 +39,8 @@ class ImportReport:
         files_written: blobs put because they were new or differed.
         files_unchanged: blobs left alone because they held the same bytes.
         rows_replaced: rows of earlier imports of the same files that are not in them now, and went.
-        unread: by raw column, how many values were given and yet could not be read (now null).
+        unread: by raw column, how many values were given and yet could not be read (now null); of
+            `is_live` as well, without which an item counts as live.
     """
 
     rows_read: int
@@ -133,7 +134,7 @@ def import_source(
         files_written=written + changed,
         files_unchanged=unchanged + (not changed),
         rows_replaced=replaced,
-        unread=dict(sorted(rows.unread.items())),
+        unread=dict(sorted((rows.unread + Counter(is_live=catalogue.unread)).items())),
     )
 
 

@@ -32,7 +32,10 @@ class Accounts:
         days: what was read.
         read: rows of readable files.
         quarantined: rows by the first rule they break.
-        bad_files: rule and detail of each unreadable file.
+        bad_files: rule and detail of each unreadable file of interactions.
+        bad_catalogue_files: likewise of the catalogue.
+        catalogue_rows_unread: rows of the catalogue's other files that cannot be read, or whose
+            `is_live` cannot.
         events: schema `facts.EVENTS`; the rows kept.
     """
 
@@ -44,6 +47,8 @@ class Accounts:
             total = total.plus(day.counts)
         self.read = total.read
         self.bad_files = total.bad_files
+        self.bad_catalogue_files: dict[str, tuple[str, str]] = {}
+        self.catalogue_rows_unread = 0
         self.quarantined: dict[str, int] = {}
         self._dropped = Counter(total.dropped)
         self.events = EVENTS.empty_table()
@@ -71,6 +76,33 @@ class Accounts:
         log.info("Read %d rows; quarantined: %s.", self.read, self.quarantined or "none")
         for name, (rule, detail) in self.bad_files.items():
             log.warning("Quarantined the file %s (%s): %s.", name, rule, detail)
+
+    @property
+    def all_bad_files(self) -> dict[str, tuple[str, str]]:
+        """Rule and detail of each unreadable file, of interactions and of the catalogue."""
+        return self.bad_files | self.bad_catalogue_files
+
+    def catalogue(self, bad_files: Mapping[str, tuple[str, str]], rows: Mapping[str, int]) -> None:
+        """Enter what cannot be read of the catalogue; it is told and ends no run.
+
+        Args:
+            bad_files: rule and detail of each unreadable file.
+            rows: unreadable ones of each other file.
+        """
+        self.bad_catalogue_files = dict(sorted(bad_files.items()))
+        self.catalogue_rows_unread = sum(rows.values())
+        for name, (rule, detail) in self.bad_catalogue_files.items():
+            log.warning(
+                "Quarantined the catalogue file %s (%s): %s. Items that no other file describes "
+                "count as live and have no title.",
+                name, rule, detail,
+            )  # fmt: skip
+        for name, count in sorted(rows.items()):
+            log.warning(
+                "%d rows of the catalogue file %s, or their is_live, cannot be read: such items "
+                "count as live; the rows are in quarantine.",
+                count, name,
+            )  # fmt: skip
 
     def require_readable(self, config: PreprocessConfig, source_url: str, place: str) -> None:
         """See that there are rows and that not too many of them are for quarantine.
@@ -143,7 +175,10 @@ class Accounts:
             "rows_dropped": sum(self.dropped.values()),
             "quarantined": self.quarantined,
             "dropped": self.dropped,
-            "files_quarantined": {n: f"{rule}: {why}" for n, (rule, why) in self.bad_files.items()},
+            "files_quarantined": {
+                name: f"{rule}: {why}" for name, (rule, why) in self.all_bad_files.items()
+            },
+            "catalogue_rows_unread": self.catalogue_rows_unread,
         }
         counted = metrics["rows_kept"] + metrics["rows_quarantined"] + metrics["rows_dropped"]
         if metrics["rows_read"] != counted:

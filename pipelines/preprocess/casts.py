@@ -7,13 +7,9 @@ text, date, epoch or nanoseconds. The import reads a retailer's own file by the 
 from __future__ import annotations
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from pipelines import convert
 from pipelines.preprocess.tables import ARROW_TYPES, Kind
-
-_TRUE = ["true", "t", "yes", "y", "1"]
-_FALSE = ["false", "f", "no", "n", "0"]
 
 
 def cast(column: pa.Array, kind: Kind, *, untyped: bool) -> pa.Array:
@@ -32,15 +28,9 @@ def cast(column: pa.Array, kind: Kind, *, untyped: bool) -> pa.Array:
         case "time":
             return convert.moment(column)
         case "flag":
-            return _flag(convert.text(column))
+            return convert.flag(column)
         case "path":
             return _path(column)
-
-
-def _flag(column: pa.Array) -> pa.Array:
-    text = pc.utf8_lower(pc.utf8_trim_whitespace(column))
-    is_true, is_false = (pc.is_in(text, pa.array(words)) for words in (_TRUE, _FALSE))
-    return pc.if_else(pc.or_(is_true, is_false), is_true, pa.scalar(None, pa.bool_()))
 
 
 def _path(column: pa.Array) -> pa.Array:

@@ -73,7 +73,7 @@ class Facts:
         last_event: likewise of the newest.
         events: schema `EVENTS`; interactions by UTC day of the event and event type.
         vocabulary: schema `vocabulary.VOCABULARY`; items without interactions have count 0.
-        has_catalogue: whether the input has files of items.
+        catalogue_files: how many files of items the input has, quarantined ones among them.
         degrees: schema `DEGREES`; how many users have so many interactions.
         bots: schema `BOTS`; the users that were left out.
         maximum_quarantined_share: the limit of the configuration.
@@ -95,7 +95,7 @@ class Facts:
     last_event: str | None
     events: pa.Table
     vocabulary: pa.Table
-    has_catalogue: bool
+    catalogue_files: int
     degrees: pa.Table
     bots: pa.Table
     maximum_quarantined_share: float

@@ -14,12 +14,15 @@ import zlib
 from collections.abc import Callable, Iterator
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from pipelines import convert
 from pipelines.preprocess.casts import cast
 from pipelines.preprocess.csv_files import read_csv
 from pipelines.preprocess.files import (
     BATCH_ROWS,
+    SHOWN_CHARACTERS,
     UnreadableFileError,
     not_utf8,
     wanted_columns,
@@ -127,9 +130,21 @@ def _canonical(
         position = list(table.columns).index("event_type")
         columns[position] = columns[position].fill_null("purchase")
     text = pa.string()
-    columns.append(pa.repeat(pa.scalar(name, text), rows))
-    columns += [pa.nulls(rows, text) for _ in ("row_error", "file_error", "file_rule")]
+    columns += [pa.repeat(pa.scalar(name, text), rows), _flag_errors(batch, columns, table)]
+    columns += [pa.nulls(rows, text) for _ in ("file_error", "file_rule")]
     return pa.RecordBatch.from_arrays(columns, schema=table.arrow_schema)
+
+
+def _flag_errors(batch: pa.RecordBatch, read: list[pa.Array], table: RawTable) -> pa.Array:
+    """string[n]: what is wrong with a flag that says something, and neither true nor false."""
+    errors = pa.nulls(batch.num_rows, pa.string())
+    for (name, kind), values in zip(table.columns.items(), read, strict=True):
+        if kind == "flag" and name in batch.schema.names:
+            given = batch.column(name)
+            shown = pc.utf8_slice_codeunits(convert.text(given).fill_null("?"), 0, SHOWN_CHARACTERS)
+            told = pc.binary_join_element_wise(f"{name} is neither true nor false", shown, ": ")
+            errors = pc.if_else(pc.and_(convert.given(given), values.is_null()), told, errors)
+    return errors
 
 
 def _stand_ins(

@@ -27,7 +27,7 @@ from pipelines.preprocess.parts import read_parts
 from pipelines.preprocess.quality import after, check_drop_rules
 from pipelines.preprocess.reporting import reported
 from pipelines.preprocess.returns import settle
-from pipelines.preprocess.rules import QUARANTINE_RULES
+from pipelines.preprocess.rules import FILE_RULES, QUARANTINE_RULES
 from pipelines.preprocess.session import spark_failures
 from pipelines.preprocess.sink import to_parquet, write_parts
 from pipelines.preprocess.source import read_raw
@@ -104,7 +104,8 @@ def preprocess(
         books = Accounts(days)
         move(1, _STEPS, f"{books.read:,} rows of {len(days):,} days read")
         events, returns = _events(spark, storage.url, days, as_of, config, books)
-        _write_quarantine(spark, days, as_of, attempt, books)
+        catalogue, unread = _catalogue(spark, source_url, listing, books)
+        _write_quarantine(spark, days, as_of, unread, attempt, books)
         books.require_readable(config, source_url, f"{storage.url}/{attempt.folder}/quarantine")
         partitions = max(
             _PARTITIONS_AT_LEAST, -(-sum(blob.size for blob in listing) // _PARTITION_BYTES)
@@ -114,16 +115,14 @@ def preprocess(
         try:
             metrics = books.settle(assigned)
             move(2, _STEPS, f"{metrics['rows_kept']:,} rows kept")
-            catalogue = _catalogue(spark, source_url, listing)
             items, table = _write_vocabulary(spark, assigned, catalogue, attempt)
             metrics["items"] = table.num_rows
             if features is not None:
                 metrics |= write_features(features, table, attempt)
             metrics["items_without_interactions"] = table["count"].to_pylist().count(0)
             move(3, _STEPS, f"{table.num_rows:,} items")
-            report = reported(
-                books, assigned, table, as_of, config, source_url, attempt, catalogue is not None
-            )
+            files = len(_catalogue_files(listing))
+            report = reported(books, assigned, table, as_of, config, source_url, attempt, files)
             metrics["report"] = report.level
             move(4, _STEPS, "the data report is written")
             metrics |= write_histories(
@@ -132,6 +131,8 @@ def preprocess(
             move(_STEPS, _STEPS, f"histories of {metrics['users']:,} users")
         finally:
             assigned.unpersist()
+            if catalogue is not None:
+                catalogue.unpersist()
     return metrics
 
 
@@ -169,9 +170,17 @@ def _events(
 
 
 def _write_quarantine(
-    spark: SparkSession, days: Sequence[Day], as_of: date, attempt: Attempt, books: Accounts
+    spark: SparkSession,
+    days: Sequence[Day],
+    as_of: date,
+    unread: DataFrame,
+    attempt: Attempt,
+    books: Accounts,
 ) -> None:
-    """The rows of all days that break a rule, or break one because of this run's date."""
+    """The rows of all days that break a rule, or break one because of this run's date.
+
+    Beside them what cannot be read of the catalogue, which no account of interactions counts.
+    """
     url = attempt.run.storage.url
     broken = read_parts(
         spark, url, [part for day in days for part in day.of("quarantine")], QUARANTINE
@@ -193,6 +202,7 @@ def _write_quarantine(
     # They are few enough to be read twice: to be counted and to be written.
     first = broken.groupBy(F.element_at("reasons", 1).alias("rule")).count().collect()
     books.quarantine({row["rule"]: row["count"] for row in first})
+    broken = broken.unionByName(unread, allowMissingColumns=True)
     write_parts(broken, attempt, "quarantine", QUARANTINE)
 
 
@@ -202,10 +212,35 @@ def _assign(settled: DataFrame, config: PreprocessConfig, as_of: date, seed: int
     return assign_splits(settled, config, as_of, seed).persist(StorageLevel.MEMORY_AND_DISK)
 
 
-def _catalogue(spark: SparkSession, url: str, listing: Sequence[Blob]) -> DataFrame | None:
-    if not any(blob.name.startswith(f"{ITEMS.folder}/") for blob in listing):
-        return None
-    return read_raw(spark, url, listing, ITEMS)
+def _catalogue_files(listing: Sequence[Blob]) -> list[Blob]:
+    return [blob for blob in listing if blob.name.startswith(f"{ITEMS.folder}/")]
+
+
+def _catalogue(
+    spark: SparkSession, url: str, listing: Sequence[Blob], books: Accounts
+) -> tuple[DataFrame | None, DataFrame]:
+    """The rows of the catalogue, if there is one, and those for quarantine, entered in the books.
+
+    A row is quarantined, too, when only its `is_live` cannot be read: the rest of it counts.
+    """
+    rows = read_raw(spark, url, listing, ITEMS).persist(StorageLevel.MEMORY_AND_DISK)
+    unread = rows.where("file_rule IS NOT NULL OR row_error IS NOT NULL").select(
+        "item_id",
+        "source_file",
+        F.array(F.coalesce("file_rule", F.lit("row_unreadable"))).alias("reasons"),
+        F.coalesce("file_error", "row_error").alias("detail"),
+    )
+    if not _catalogue_files(listing):
+        return None, unread
+    rule = F.element_at("reasons", 1).alias("rule")
+    counts = (F.count("*").alias("rows"), F.min("detail").alias("detail"))
+    found = unread.groupBy("source_file", rule).agg(*counts).collect()
+    files = [each for each in found if each["rule"] in FILE_RULES]
+    books.catalogue(
+        {each["source_file"]: (each["rule"], each["detail"]) for each in files},
+        {each["source_file"]: each["rows"] for each in found if each not in files},
+    )
+    return rows, unread
 
 
 def _write_vocabulary(

@@ -58,7 +58,8 @@ class ReportConfig(BaseModel):
         default=Limit(warn=0), description="such days before the newest day, within the window"
     )
     bad_files: Limit = Field(
-        default=Limit(warn=0), description="share of the files of interactions in quarantine"
+        default=Limit(warn=0),
+        description="share of the files in quarantine, of interactions and of the catalogue",
     )
     null_rise: Limit = Field(
         default=Limit(warn=0.2),

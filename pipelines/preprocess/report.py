@@ -209,13 +209,15 @@ def build(facts: Facts, limits: ReportConfig, earlier: Earlier | None = None) ->
         *verdicts.volumes(_daily(facts), limits),
         *verdicts.gaps(_daily(facts), facts.as_of, limits),
         verdicts.bad_files(
-            [file.name for file in facts.bad_files], sum(day.files for day in days), limits
+            [file.name for file in facts.bad_files],
+            sum(day.files for day in days) + facts.catalogue_files,
+            limits,
         ),
         verdicts.nulls(_null_shares(days), limits),
         verdicts.without_category(
             len(vocabulary),
             uncategorised,
-            has_catalogue=facts.has_catalogue,
+            has_catalogue=facts.catalogue_files > 0,
             had_categories=earlier is not None
             and _uncategorised(earlier.vocabulary) < len(earlier.vocabulary),
             limits=limits,

@@ -33,7 +33,7 @@ def reported(
     config: PreprocessConfig,
     source_url: str,
     attempt: Attempt,
-    has_catalogue: bool,
+    catalogue_files: int,
 ) -> Report:
     """Write `report.json` and `report.html`, and keep to what their limits say.
 
@@ -48,7 +48,7 @@ def reported(
         config: limits and window.
         source_url: of the raw layout.
         attempt: where the report goes.
-        has_catalogue: whether the input has one.
+        catalogue_files: how many the input has.
 
     Raises:
         PipelineError: a limit's level `stop` is crossed.
@@ -71,7 +71,7 @@ def reported(
         ],
         bad_files=[
             BadFile(name=name, rule=rule, detail=detail)
-            for name, (rule, detail) in books.bad_files.items()
+            for name, (rule, detail) in books.all_bad_files.items()
         ],
         rows_read=books.read,
         quarantined=books.quarantined,
@@ -81,7 +81,7 @@ def reported(
         last_event=books.last_event,
         events=kept,
         vocabulary=vocabulary,
-        has_catalogue=has_catalogue,
+        catalogue_files=catalogue_files,
         degrees=degrees.toArrow().cast(DEGREES).sort_by("interactions"),
         bots=left_out.toArrow().cast(BOTS).sort_by("user_id")
         if "bot" in books.dropped

@@ -42,7 +42,8 @@ class RawTable:
 
         `row_error` is set on a row that stands for an unreadable line, `file_error` and
         `file_rule` (one of `rules.FILE_RULES`) on the one row that stands for an unreadable file;
-        the table's own columns are null in both.
+        the table's own columns are null in both. A row whose flag says neither true nor false has
+        `row_error` too, and its other columns.
         """
         columns = [f"{name} {_SPARK_TYPES[kind]}" for name, kind in self.columns.items()]
         return ", ".join([*columns, *(f"{name} string" for name in _ORIGIN)])

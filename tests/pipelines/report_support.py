@@ -65,7 +65,7 @@ def facts(days: Sequence[DayFacts] | None = None, **other: Any) -> Facts:
         "last_event": "2024-03-31T23:59:59+00:00",
         "events": pa.Table.from_pylist(rows, EVENTS),
         "vocabulary": vocabulary({"a": 30, "b": 20, "c": 10, "never": 0}),
-        "has_catalogue": True,
+        "catalogue_files": 1,
         "degrees": pa.table({"interactions": [2, 8], "users": [30, 5]}, DEGREES),
         "bots": BOTS.empty_table(),
         "maximum_quarantined_share": 0.05,
@@ -81,6 +81,6 @@ def empty() -> Facts:
         first_event=None,
         last_event=None,
         vocabulary=VOCABULARY.empty_table(),
-        has_catalogue=False,
+        catalogue_files=0,
         degrees=DEGREES.empty_table(),
     )

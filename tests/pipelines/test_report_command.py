@@ -45,10 +45,10 @@ def test_it_prints_the_verdicts_and_writes_the_page(tmp_path: Path) -> None:
     rows = table_rows(done.out)
     assert [row[:3] for row in rows[:3]] == [
         ["warn", "days_behind", "1"],
-        ["warn", "bad_files", "0.0128"],
+        ["warn", "bad_files", "0.0127"],
         ["ok", "maximum_quarantined_share", "0"],
     ]
-    assert "warn: 1 of 78 files are in quarantine: <script>alert(1)</script>\"'&{{" in done.out
+    assert "warn: 1 of 79 files are in quarantine: <script>alert(1)</script>\"'&{{" in done.out
     assert not set(done.out) & {"\x1b", "\u202e", "\x00"}
     assert "3,900 rows read, 3,900 kept, 0 dropped, 0 in quarantine; 1 files in" in done.out
     assert "Users: 35, interactions of one: median 2, 99 % up to 8, most 8; Gini" in done.out

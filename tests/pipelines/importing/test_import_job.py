@@ -334,6 +334,19 @@ def test_titles_and_category_paths_are_the_most_frequent_ones(tmp_path, target):
     assert found == {"a": ("two", ["X", "Y"], False), "b": ("tie a", [], True)}
 
 
+def test_flags_written_as_numbers_and_flags_that_are_none(tmp_path, target):
+    mapping = Mapping.model_validate({"columns": COLUMNS, "catalogue": {"is_live": "l"}})
+    flags = {"a": "0.0", "b": "1.0", "c": "off", "d": "perhaps", "e": ""}
+    lines = [f"u,{item},{MORNING},{flag}\n" for item, flag in flags.items()]
+    source = tmp_path / "x.csv"
+    source.write_text("u,i,t,l\n" + "".join(lines))
+    report = import_source(str(source), mapping, target)
+    assert report.unread == {"is_live": 1}
+    assert {item: row["is_live"] for item, row in items(target).items()} == {
+        "a": False, "b": True, "c": False, "d": True, "e": True,
+    }  # fmt: skip
+
+
 def test_a_catalogue_beside_the_rows_and_yesterday_s(tmp_path, target):
     folder = tmp_path / "shop"
     folder.mkdir()

@@ -304,5 +304,12 @@ def test_the_catalogue_is_read_leniently():
         ("2", [], True),
         ("3", None, None),
     ]
+    assert [row["row_error"] for row in read] == [
+        None, None, "is_live is neither true nor false: ?",
+    ]  # fmt: skip
+    # pandas writes flags with a gap among them as numbers.
+    read = rows(b"item_id,is_live\n1,0.0\n2, 1.00\n3,\n4,Off\n5,0.5\n", "items.csv", ITEMS)
+    assert [row["is_live"] for row in read] == [False, True, None, False, None]
+    assert [row["row_error"] is None for row in read] == [True] * 4 + [False]
     [row] = rows(b"item_id,category,title\n1,Toys,A toy\n", "items.csv", ITEMS)
     assert (row["category"], row["title"]) == (["Toys"], "A toy")

@@ -13,6 +13,7 @@ from hyperrec_core.histories import Histories
 from pipelines.errors import PipelineError, UsageError
 from pipelines.preprocess.config import PreprocessConfig
 from pipelines.preprocess.histories import HISTORIES
+from pipelines.preprocess.report import Report
 from pipelines.preprocess.vocabulary import VOCABULARY
 from pipelines.storage import Folder
 from tests.pipelines.preprocess.support import (
@@ -51,6 +52,12 @@ BAD_FILES = {
     "interactions/dt=2024-03-02/truncated.parquet": parquet(CLEAN)[:-30],
     "interactions/dt=2024-03-03/empty.csv": b"",
     "interactions/dt=2024-03-04/columns.csv": b"a,b\n1,2\n",
+}
+
+BAD_CATALOGUE_FILES = {
+    "items/a.parquet": (parquet(CLEAN)[:-30], "file_unreadable"),
+    "items/b.csv": ("item_id,title\ni1,Café\n".encode("latin-1"), "file_unreadable"),
+    "items/c.csv": (b"sku,is_live\ni1,0\n", "file_without_column"),
 }
 
 CATALOGUE = pa.table(
@@ -118,6 +125,40 @@ def test_quarantine_holds_the_rows_with_reasons_and_files(planted):
         "interactions/dt=2024-03-05/lines.jsonl",
         'not a JSON object: {"user_id"',
     )
+
+
+def test_what_cannot_be_read_of_a_catalogue_is_told(spark, tmp_path, caplog):
+    source, runs = Folder(tmp_path / "raw"), Folder(tmp_path / "runs")
+    put_days(source, CLEAN)
+    for name, (data, _) in BAD_CATALOGUE_FILES.items():
+        source.write(name, data)
+    source.write("items/d.csv", b"item_id,is_live\ni1,0.0\ni2,1.0\ni3,maybe\ni4,\ni5,0,1\n")
+    metrics, tables, attempt = run_job(spark, source, runs, CONFIG)
+
+    told = metrics["files_quarantined"]
+    assert {name: why.partition(":")[0] for name, why in told.items()} == {
+        name: rule for name, (_, rule) in BAD_CATALOGUE_FILES.items()
+    }
+    assert metrics["catalogue_rows_unread"] == 2
+    assert (metrics["rows_quarantined"], metrics["quarantined"]) == (0, {})
+    rows = rows_of(tables, "quarantine/")
+    assert {(row["source_file"], row["item_id"], *row["reasons"]) for row in rows} == {
+        *((name, None, rule) for name, (_, rule) in BAD_CATALOGUE_FILES.items()),
+        ("items/d.csv", "i3", "row_unreadable"),
+        ("items/d.csv", None, "row_unreadable"),
+    }
+    assert "is_live is neither true nor false: maybe" in {row["detail"] for row in rows}
+    for name in BAD_CATALOGUE_FILES:
+        assert f"Quarantined the catalogue file {name} (" in caplog.text
+    assert "2 rows of the catalogue file items/d.csv, or their is_live," in caplog.text
+
+    report = Report.from_json(runs.read(f"{attempt.folder}/report.json"))
+    assert [file.name for file in report.bad_files] == list(BAD_CATALOGUE_FILES)
+    [verdict] = [each for each in report.verdicts if each.name == "bad_files"]
+    assert verdict.level == "warn"
+    assert "items/a.parquet" in verdict.sentence
+    live = {row["item_id"]: row["is_live"] for row in rows_of(tables, "vocabulary")}
+    assert [live[f"i{n}"] for n in (1, 2, 3, 4)] == [False, True, True, True]
 
 
 def test_outputs_are_as_the_contract_has_them(planted):
