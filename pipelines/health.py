@@ -16,7 +16,7 @@ import numpy as np
 from pipelines.errors import NotFoundError, PipelineError, UsageError
 from pipelines.runs import day_of_run
 from pipelines.settings import CosmosAccount, cosmos_account, patience_seconds
-from pipelines.storage import open_storage
+from pipelines.storage import is_visible, open_storage
 from serving_export.errors import ExportError, MissingContainerError
 from serving_export.publish import status
 from serving_export.reader import Reader
@@ -131,9 +131,9 @@ def _newest_day(url: str, today: date) -> date | None:
     storage = open_storage(url)
     for back in range(-1, _DAYS_BACK):
         day = today - timedelta(days=back)
-        if next(iter(storage.list(f"interactions/dt={day}/")), None) is not None:
+        if any(is_visible(blob.name) for blob in storage.list(f"interactions/dt={day}/")):
             return day
-    names = (blob.name for blob in storage.list("interactions/dt="))
+    names = filter(is_visible, (blob.name for blob in storage.list("interactions/dt=")))
     days = {name.removeprefix("interactions/dt=").partition("/")[0] for name in names}
     dated = [day for day in map(_as_date, days) if day is not None]
     return max(dated, default=None)

@@ -2,7 +2,7 @@
 
 Both write a blob whole or not at all, both can create a blob only where none is
 (`create`, the conditional put on which manifests rest), both list by prefix. A name is relative
-to the storage's URL and uses forward slashes. A blob whose last part starts with a dot is
+to the storage's URL and uses forward slashes. A blob with a part that starts with a dot is
 somebody's unfinished write and is never listed.
 """
 
@@ -14,7 +14,7 @@ import time
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, Protocol
 from urllib.parse import unquote, urlsplit
 
@@ -149,6 +149,18 @@ def write_if_changed(storage: Storage, name: str, data: bytes) -> bool:
     return True
 
 
+def is_visible(name: str) -> bool:
+    """Whether no part of a name starts with . or _, as other programs' own and unfinished ones do.
+
+    Spark writes to ``_temporary/`` until a write is committed, and reads by the same rule.
+    """
+    return not any(part[0] in "._" for part in PurePosixPath(name).parts)
+
+
+def _is_listed(name: str) -> bool:
+    return not name.startswith(".") and "/." not in name
+
+
 class Folder:
     """Blobs as files below a folder."""
 
@@ -164,7 +176,7 @@ class Folder:
             for file in files:
                 path = Path(folder, file)
                 name = path.relative_to(self.root).as_posix()
-                if not file.startswith(".") and name.startswith(prefix):
+                if _is_listed(name) and name.startswith(prefix):
                     found.append((name, path))
         for name, path in sorted(found):
             with contextlib.suppress(FileNotFoundError):
@@ -283,7 +295,7 @@ class Container:
                     name = blob.name[len(self._prefix) :]
                     # An account with a hierarchical namespace lists its folders as empty blobs.
                     is_folder = (blob.metadata or {}).get("hdi_isfolder") == "true"
-                    if not is_folder and not name.rpartition("/")[2].startswith("."):
+                    if not is_folder and _is_listed(name):
                         yield Blob(name, blob.size, blob.etag.strip('"'))
             except ResourceNotFoundError:
                 return

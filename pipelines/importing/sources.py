@@ -14,7 +14,7 @@ from typing import BinaryIO, Final, Literal, cast
 from urllib.parse import urlsplit
 
 from pipelines.errors import UsageError
-from pipelines.storage import Container, Folder, Storage, open_storage
+from pipelines.storage import Container, Folder, Storage, is_visible, open_storage
 
 Kind = Literal["parquet", "csv", "json"]
 
@@ -132,7 +132,7 @@ def _listed(url: str) -> tuple[Storage, list[str]]:
     storage = open_storage(url)
     if isinstance(storage, Folder) and storage.root.is_file():
         return Folder(storage.root.parent), [storage.root.name]
-    names = [blob.name for blob in storage.list() if _is_visible(blob.name)]
+    names = [blob.name for blob in storage.list() if is_visible(blob.name)]
     if not names and isinstance(storage, Container):
         folder, _, name = storage.url.rpartition("/")
         if urlsplit(folder).netloc and _has(parent := open_storage(folder), name):
@@ -145,11 +145,6 @@ def _has(storage: Storage, name: str) -> bool:
         # Listing by prefix would walk every folder beside it.
         return (storage.root / name).is_file()
     return any(blob.name == name for blob in storage.list(name))
-
-
-def _is_visible(name: str) -> bool:
-    """Names that start with . or _ are other programs' own, as Spark writes and reads them."""
-    return not any(part[0] in "._" for part in PurePosixPath(name).parts)
 
 
 def _kind(name: str) -> Kind | None:

@@ -22,7 +22,7 @@ from pipelines.errors import PipelineError, UsageError
 from pipelines.preprocess.files import UnreadableFileError
 from pipelines.preprocess.formats import decode, unreadable_file
 from pipelines.preprocess.tables import INTERACTIONS, ITEMS, RawTable
-from pipelines.storage import Blob, Storage, open_storage
+from pipelines.storage import Blob, Storage, is_visible, open_storage
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -46,8 +46,9 @@ def day_of(name: str) -> str | None:
 def raw_listing(storage: Storage, as_of: date, first_day: date | None = None) -> list[Blob]:
     """The blobs that a run reads, by name: interactions of its days, and the catalogue.
 
-    Interactions that the importer could not date (``dt=unknown``) belong to every run. Blobs whose
-    last part starts with an underscore are other tools' markers and are left out.
+    Interactions that the importer could not date (``dt=unknown``) belong to every run. Blobs with
+    a part that starts with an underscore or a dot are other tools' own, such as what a Spark job
+    that was killed has left in ``_temporary/``, and are left out.
 
     Args:
         storage: of the raw layout.
@@ -81,8 +82,7 @@ def raw_listing(storage: Storage, as_of: date, first_day: date | None = None) ->
 
 
 def _blobs(storage: Storage, table: RawTable) -> list[Blob]:
-    blobs = storage.list(f"{table.folder}/")
-    return [blob for blob in blobs if not blob.name.rpartition("/")[2].startswith("_")]
+    return [blob for blob in storage.list(f"{table.folder}/") if is_visible(blob.name)]
 
 
 def read_raw(spark: SparkSession, url: str, listing: Sequence[Blob], table: RawTable) -> DataFrame:

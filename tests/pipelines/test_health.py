@@ -84,6 +84,18 @@ def test_the_newest_day_is_found_however_old(
     assert "newest day 2026-11-19, 367 days ago" in found["raw data"].found
 
 
+def test_a_day_that_is_still_being_written_is_not_delivered(
+    monkeypatch: pytest.MonkeyPatch, published: str, raw: Path
+) -> None:
+    folder = raw / "interactions" / f"dt={TODAY}" / "_temporary"
+    folder.mkdir(parents=True)
+    (folder / "part.csv").write_text("user_id\n")
+    found = looked(monkeypatch, published, raw)
+    assert "newest day 2026-11-19" in found["raw data"].found
+    far = looked(monkeypatch, published, raw, date(2027, 11, 21))
+    assert "newest day 2026-11-19" in far["raw data"].found
+
+
 def test_nothing_published_and_no_data_are_told_both(
     monkeypatch: pytest.MonkeyPatch, empty: str, tmp_path: Path
 ) -> None:

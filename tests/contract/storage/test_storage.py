@@ -98,6 +98,8 @@ def test_unfinished_names_are_hidden(storage: Storage) -> None:
     storage.write("a/.part-0.parquet.3f", b"half")
     storage.write("a/part-0.parquet", b"whole")
     storage.write(".hidden", b"half")
+    storage.write("a/.staging/part-1.parquet", b"half")
+    storage.write(".staging/a", b"half")
     assert names(storage) == ["a/part-0.parquet"]
     assert names(storage, "a/.p") == []
 

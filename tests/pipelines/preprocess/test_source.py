@@ -44,6 +44,20 @@ def test_undated_rows_belong_to_every_run(raw):
     assert "interactions/dt=unknown/a.parquet" in listed(raw, 2024, 1, 1)
 
 
+def test_what_other_tools_have_not_finished_is_no_interaction(raw):
+    before = listed(raw, 2024, 2, 1)
+    for name in (
+        "interactions/_temporary/0/_temporary/attempt_1/dt=2024-01-02/p.csv",
+        "interactions/dt=2024-01-02/_temporary/0/p.csv",
+        "interactions/.hidden/dt=2024-01-02/p.csv",
+        "interactions/dt=2024-01-02/.spark-staging/p.csv",
+        "interactions/_delta_log/000.json",
+        "items/_temporary/0/x.csv",
+    ):
+        raw.write(name, b"1")
+    assert listed(raw, 2024, 2, 1) == before
+
+
 def test_before_the_first_day_names_the_days_there_are(raw):
     raw.write("interactions/dt=unknown/a.parquet", b"1")
     with pytest.raises(UsageError, match="from 2024-01-01 to 2024-02-01"):
