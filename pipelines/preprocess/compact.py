@@ -30,7 +30,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from pipelines.errors import AlreadyExistsError, NotFoundError
 from pipelines.preprocess.compact_rows import Counts, Kind, Part, judged_rows, write_days
 from pipelines.preprocess.rules import QUARANTINE_RULES
-from pipelines.preprocess.source import day_of, read_raw
+from pipelines.preprocess.source import day_of, impossible_date, read_raw
 from pipelines.preprocess.tables import INTERACTIONS
 from pipelines.storage import Blob, Storage
 
@@ -83,6 +83,13 @@ def compacted(
     Returns:
         By day; parts are named relative to `storage`.
     """
+    for text in sorted({each for blob in listing if (each := impossible_date(blob.name))}):
+        log.warning(
+            "%s/dt=%s is the folder of no day that there is: its rows count by their own times "
+            "alone; deliver them in the folder of their day.",
+            INTERACTIONS.folder,
+            text,
+        )
     rules = _digest([FORMAT, QUARANTINE_RULES, INTERACTIONS.columns, dict(drop)])
     wanted = {
         f"compacted/{rules}/{day}/{_digest([[b.name, b.size, b.etag] for b in blobs])}": blobs

@@ -10,7 +10,7 @@ import pyarrow as pa
 from pydantic import BaseModel, ConfigDict
 
 UNDATED = "unknown"
-"""The day of files whose path has no `dt=YYYY-MM-DD`."""
+"""The day of files whose path has no `dt=YYYY-MM-DD`, or one that the calendar does not have."""
 
 EVENTS = pa.schema([("day", pa.date32()), ("event_type", pa.string()), ("rows", pa.int64())])
 DEGREES = pa.schema([("interactions", pa.int64()), ("users", pa.int64())])

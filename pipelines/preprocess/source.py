@@ -38,17 +38,35 @@ _OPENING_BYTES = 1 << 16
 
 
 def day_of(name: str) -> str | None:
-    """The day, YYYY-MM-DD, of a blob of interactions; None where its name says none."""
+    """The day, YYYY-MM-DD, of a blob of interactions; None where its name says none.
+
+    A date that the calendar does not have, such as 2024-02-30 or 0000-00-00, is no day.
+    """
     found = _DAY.match(name)
-    return found[1] if found else None
+    return found[1] if found and _is_date(found[1]) else None
+
+
+def impossible_date(name: str) -> str | None:
+    """What stands for the day of a blob of interactions where the calendar has no such day."""
+    found = _DAY.match(name)
+    return found[1] if found and not _is_date(found[1]) else None
+
+
+def _is_date(text: str) -> bool:
+    try:
+        date.fromisoformat(text)
+    except ValueError:
+        return False
+    return True
 
 
 def raw_listing(storage: Storage, as_of: date, first_day: date | None = None) -> list[Blob]:
     """The blobs that a run reads, by name: interactions of its days, and the catalogue.
 
-    Interactions that the importer could not date (``dt=unknown``) belong to every run. Blobs with
-    a part that starts with an underscore or a dot are other tools' own, such as what a Spark job
-    that was killed has left in ``_temporary/``, and are left out.
+    Interactions without a day, such as those that the importer could not date (``dt=unknown``),
+    belong to every run: their rows are judged by their own times alone. Blobs with a part that
+    starts with an underscore or a dot are other tools' own, such as what a Spark job that was
+    killed has left in ``_temporary/``, and are left out.
 
     Args:
         storage: of the raw layout.

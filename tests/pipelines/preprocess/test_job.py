@@ -248,6 +248,25 @@ def test_a_column_of_features_is_kept_by_item(spark, tmp_path):
         run_job(spark, source, Folder(tmp_path / "others"), config)
 
 
+def test_a_folder_of_an_impossible_date_ends_no_night_and_is_told(spark, tmp_path, caplog):
+    source = Folder(tmp_path / "raw")
+    put_days(source, CLEAN)
+    late = [event("new", "i1", at(day=1)), event("new", "i2", at(day=2)), event("new", "i3", None)]
+    source.write("interactions/dt=2024-02-30/a.parquet", parquet(late[:1]))
+    source.write("interactions/dt=2024-02-30/b.parquet", parquet(late[1:]))
+    source.write("interactions/dt=0000-00-00/a.csv", b"")
+    metrics, tables, _ = run_job(spark, source, Folder(tmp_path / "runs"), CONFIG)
+    assert metrics["rows_read"] == len(CLEAN) + len(late)
+    assert metrics["quarantined"] == {"event_time_missing": 1}
+    assert "new" in {row["user_id"] for row in rows_of(tables, "histories/")}
+    assert set(metrics["files_quarantined"]) == {"interactions/dt=0000-00-00/a.csv"}
+    told = [line for line in caplog.messages if "the folder of no day that there is" in line]
+    assert [line.partition(" ")[0] for line in told] == [
+        "interactions/dt=0000-00-00",
+        "interactions/dt=2024-02-30",
+    ]
+
+
 def test_too_much_dirt_stops_with_the_largest_reasons(spark, tmp_path):
     rows = CLEAN[:10] + [event(None, "i", at())] * 3 + [event("u", "i", at(), price=-1.0)]
     kind, message = failure(spark, tmp_path, rows)

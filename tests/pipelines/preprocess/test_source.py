@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipelines.errors import UsageError
-from pipelines.preprocess.source import group_files, raw_listing
+from pipelines.preprocess.source import day_of, group_files, impossible_date, raw_listing
 from pipelines.storage import Folder
 
 DAYS = ("2024-01-01", "2024-01-02", "2024-02-01")
@@ -42,6 +42,16 @@ def test_days_up_to_as_of_and_the_catalogue(raw):
 def test_undated_rows_belong_to_every_run(raw):
     raw.write("interactions/dt=unknown/a.parquet", b"1")
     assert "interactions/dt=unknown/a.parquet" in listed(raw, 2024, 1, 1)
+
+
+@pytest.mark.parametrize("text", ["2024-02-30", "2023-02-29", "0000-00-00", "9999-99-99"])
+def test_a_date_that_the_calendar_does_not_have_is_no_day(raw, text):
+    name = f"interactions/dt={text}/a.parquet"
+    raw.write(name, b"1")
+    assert name in listed(raw, 2024, 1, 1)
+    assert (day_of(name), impossible_date(name)) == (None, text)
+    with pytest.raises(UsageError, match="from 2024-01-01 to 2024-02-01"):
+        listed(raw, 2023, 12, 31)
 
 
 def test_what_other_tools_have_not_finished_is_no_interaction(raw):
