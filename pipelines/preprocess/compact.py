@@ -3,12 +3,13 @@
 A day's files are reduced to the rows that go on, with the few columns the histories are made of,
 the rows for quarantine, and the day's counts. What is kept is named by what it was made of, the
 rules and the day's files with their ETags, so a file that comes late or again makes its day, and
-no other, be read again; and a run over kept days equals one that reads everything anew.
+no other, be read again; and a run over kept days equals one that reads everything anew. Each input
+has a folder of its own, as what a day no longer needs is removed.
 
 Layout below the storage of runs::
 
-    compacted/<rules>/<day>/<files>/manifest.json     written last, by conditional put
-    compacted/<rules>/<day>/<files>/<attempt>-...     rows, named by the manifest
+    compacted/<rules>/<input>/<day>/<files>/manifest.json     written last, by conditional put
+    compacted/<rules>/<input>/<day>/<files>/<attempt>-...     rows, named by the manifest
 
 Nothing here depends on a run's date: rows later than their day are kept whole, and judged by each
 run (`ahead`).
@@ -91,13 +92,14 @@ def compacted(
             text,
         )
     rules = _digest([FORMAT, QUARANTINE_RULES, INTERACTIONS.columns, dict(drop)])
+    place = f"compacted/{rules}/{_digest(source_url)}"
     wanted = {
-        f"compacted/{rules}/{day}/{_digest([[b.name, b.size, b.etag] for b in blobs])}": blobs
+        f"{place}/{day}/{_digest([[b.name, b.size, b.etag] for b in blobs])}": blobs
         for day, blobs in _by_day(listing).items()
     }
     kept = {
         blob.name.removesuffix("/manifest.json")
-        for blob in storage.list(f"compacted/{rules}/")
+        for blob in storage.list(f"{place}/")
         if blob.name.endswith("/manifest.json")
     }
     with ThreadPoolExecutor(_REQUESTS) as requests:
@@ -141,7 +143,7 @@ def _compact(
     storage: Storage,
 ) -> dict[str, Day]:
     blobs = [blob for day in missing.values() for blob in day]
-    folders = {folder.split("/")[2]: folder for folder in missing}
+    folders = {folder.split("/")[-2]: folder for folder in missing}
     attempt = uuid.uuid4().hex[:12]
     judged = judged_rows(read_raw(spark, source_url, blobs, INTERACTIONS), drop)
     task = write_days(storage.url, folders, attempt)

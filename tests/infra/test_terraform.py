@@ -199,7 +199,7 @@ def test_lifecycle_rules_name_what_the_code_writes():
     # What each rule is for, and what it must leave alone.
     written = {
         "runs": f"runs/{record.run_id}/preprocess/attempt/quarantine/part-0.parquet",
-        "compacted": "runs/compacted/rules/2026-11-20/files/manifest.json",
+        "compacted": "runs/compacted/rules/input/2026-11-20/files/manifest.json",
     }
     assert set(prefixes) == set(written)
     for name, (prefix,) in prefixes.items():

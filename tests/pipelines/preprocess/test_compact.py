@@ -37,26 +37,23 @@ def rows_of_day(day):
 
 @pytest.fixture
 def shop(tmp_path):
-    source = Folder(tmp_path / "raw")
-    for day in range(1, LAST.day + 1):
-        source.write(f"interactions/dt=2024-03-{day:02d}/a.parquet", parquet(rows_of_day(day)))
-    return source
+    return put_shop(Folder(tmp_path / "raw"))
 
 
 @pytest.fixture
 def night(spark, shop):
     """A run over the days up to one, as (metrics, bytes of its outputs, quarantined rows)."""
 
-    def run(runs, as_of, config=CONFIG):
-        listing = raw_listing(shop, as_of, config.first_day(as_of))
+    def run(runs, as_of, config=CONFIG, source=shop):
+        listing = raw_listing(source, as_of, config.first_day(as_of))
         record = RunRecord.identify(
             as_of=as_of,
-            source=shop.url,
+            source=source.url,
             listing=listing,
             configuration={"seed": 1, **config.model_dump(mode="json")},
         )
         attempt = Attempt(Run.start(runs, record), "preprocess")
-        metrics = preprocess(spark, shop.url, listing, as_of, config, 1, attempt)
+        metrics = preprocess(spark, source.url, listing, as_of, config, 1, attempt)
         outputs = {
             output.name: runs.read(f"{record.run_id}/{output.path}")
             for output in attempt.outputs
@@ -65,6 +62,12 @@ def night(spark, shop):
         return metrics, outputs
 
     return run
+
+
+def put_shop(source):
+    for day in range(1, LAST.day + 1):
+        source.write(f"interactions/dt=2024-03-{day:02d}/a.parquet", parquet(rows_of_day(day)))
+    return source
 
 
 def spoil(shop, days):
@@ -105,8 +108,21 @@ def test_a_file_that_comes_late_or_again_makes_its_day_be_read_again(night, shop
     second, _ = night(runs, LAST)
     assert second["rows_read"] == first["rows_read"] + 1 - 2
     kept = [blob.name for blob in runs.list("compacted/") if blob.name.endswith("manifest.json")]
-    days = Counter(name.split("/")[2] for name in kept)
+    days = Counter(name.split("/")[3] for name in kept)
     assert set(days.values()) == {1}, "what nobody reads any more is removed"
+
+
+def test_inputs_that_share_a_storage_of_runs_leave_each_other_s_days(night, shop, tmp_path):
+    runs, other = Folder(tmp_path / "runs"), put_shop(Folder(tmp_path / "other"))
+    first = night(runs, LAST)
+    kept = list(runs.list("compacted/"))
+    extra = parquet([event("theirs", "i1", at(day=LAST.day))])
+    other.write(f"interactions/dt={LAST}/b.parquet", extra)
+    theirs, _ = night(runs, LAST, source=other)
+    assert theirs["rows_read"] == first[0]["rows_read"] + 1
+    assert set(kept) < set(runs.list("compacted/"))
+    spoil(shop, range(1, LAST.day + 1))
+    assert night(runs, LAST) == first
 
 
 def test_rows_ahead_of_their_day_are_judged_by_each_run(night, shop, tmp_path):
