@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
+from urllib.parse import unquote
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -37,7 +38,9 @@ def read_parts(
     if not parts:
         return spark.createDataFrame([], kinds)
     if url.startswith("file://"):
-        return spark.read.schema(kinds).parquet(*(f"{url}/{part.name}" for part in parts))
+        # Paths as they stand, not quoted as in a URL: no [ab] as patterns, no a=b as columns.
+        whole = spark.read.options(recursiveFileLookup="true", __globPaths__="false")
+        return whole.schema(kinds).parquet(*(f"{unquote(url)}/{part.name}" for part in parts))
     checksums = {part.name: part.sha256 for part in parts}
     groups = group_files([(part.name, part.bytes) for part in parts])
 

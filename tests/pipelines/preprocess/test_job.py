@@ -267,6 +267,16 @@ def test_a_folder_of_an_impossible_date_ends_no_night_and_is_told(spark, tmp_pat
     ]
 
 
+def test_folders_of_any_name_hold_input_and_runs(spark, tmp_path, planted):
+    odd = tmp_path / "My Data" / "Jürgen [ab] {c} *? 50%41 #1" / "shop=a"
+    source = Folder(odd / "raw")
+    for blob in planted[0].list():
+        source.write(blob.name, planted[0].read(blob.name))
+    metrics, tables, _ = run_job(spark, source, Folder(odd / "runs"), CONFIG)
+    assert metrics == planted[1]
+    assert tables["vocabulary.parquet"].equals(planted[2]["vocabulary.parquet"])
+
+
 def test_too_much_dirt_stops_with_the_largest_reasons(spark, tmp_path):
     rows = CLEAN[:10] + [event(None, "i", at())] * 3 + [event("u", "i", at(), price=-1.0)]
     kind, message = failure(spark, tmp_path, rows)
