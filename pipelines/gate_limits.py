@@ -14,7 +14,7 @@ from pipelines.preprocess.limits import Bound, ReportConfig, over_defaults, requ
 
 Outcome = Literal["pass", "warn", "refuse"]
 
-_FLOORS = ("hr_at_10", "ndcg_at_10")
+_FLOORS = ("labels", "hr_at_10", "ndcg_at_10")
 
 
 class Limits(BaseModel):
@@ -47,6 +47,11 @@ class GateConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    labels: Limits = Field(
+        default=Limits(warn=200, refuse=50),
+        description="floor of the number of test labels; fewer judge a model by chance, as where "
+        "most of the test days are missing",
+    )
     hr_at_10: Limits = Field(
         default=Limits(), description="floor of HR@10 among the sampled negatives, on the test set"
     )

@@ -151,6 +151,21 @@ def at_origin(found: Soundness, limits: GateConfig) -> Verdict:
     )
 
 
+def labels(found: int, users: int, limits: GateConfig) -> Verdict:
+    """Whether there are test labels enough to tell a good model from a lucky one.
+
+    Args:
+        found: the number of test labels.
+        users: how many users they are of.
+        limits: the floor.
+    """
+    levels = limits.labels
+    reason = f"the model is judged by {found:,} test labels of {users:,} users"
+    numbers = {"labels": found, "users": users, "warn": levels.warn, "refuse": levels.refuse}
+    told = _levels(levels, "{:,.0f}", beyond="below")
+    return Verdict("labels", levels.floor(found), reason + told, numbers)
+
+
 def floors(own: Mapping[str, float], limits: GateConfig) -> list[Verdict]:
     """The metrics against floors of their own, where the profile sets any."""
     found = []

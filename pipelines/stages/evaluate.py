@@ -203,6 +203,7 @@ def _verdicts(
         gates.on_sheet(sound, limits),
         gates.radius(sound, limits),
         gates.at_origin(sound, limits),
+        gates.labels(len(ranks["model"]), len(np.unique(ranks["model"].user)), limits),
         *gates.floors(means["model"], limits),
         gates.popularity(means["model"], means["popularity"], ratio),
         gates.popularity(means["model"], means["recent_popularity"], recent_ratio, recent=True),

@@ -183,6 +183,21 @@ def test_without_a_test_label_it_says_what_to_change(tmp_path: Path) -> None:
         run_evaluate(run)
 
 
+def test_a_test_set_that_is_too_small_is_refused(run: Run, folder: Path) -> None:
+    def labels(run: Run) -> dict[str, Any]:
+        found = {v["gate"]: v for v in run.require("evaluate").metrics["verdicts"]}["labels"]
+        return {"outcome": found["outcome"], **found["numbers"]}
+
+    counted = {"labels": 3 * USERS, "users": USERS}
+    assert labels(run) == {"outcome": "pass", **counted, "warn": 200, "refuse": 50}
+
+    few = trained(folder, "evaluate.gates.labels={warn=1000,refuse=500}")
+    run_evaluate(few)
+    assert labels(few)["outcome"] == "refuse"
+    with pytest.raises(GateRefusedError, match="450 test labels of 150 users"):
+        run_export(few)
+
+
 def test_a_symmetric_model_is_judged_by_its_own_users_and_not_published(folder: Path) -> None:
     run = trained(folder, "train.model.users=table", "train.epochs=3", strangers=7)
     metrics = run_evaluate(run).metrics

@@ -139,6 +139,22 @@ def test_a_metric_that_is_no_number_beats_nothing() -> None:
     assert gates.popularity(own, {"hr_at_10": 0.0, "ndcg_at_10": 0.0}, 1.0).outcome == "refuse"
 
 
+@pytest.mark.parametrize(
+    ("found", "outcome"),
+    [(1, "refuse"), (49, "refuse"), (50, "warn"), (199, "warn"), (200, "pass")],
+)
+def test_a_handful_of_labels_judges_nothing(found: int, outcome: str) -> None:
+    # A single user's label is hit or is not: above the best sellers by chance.
+    perfect = dict.fromkeys(gates.METRICS, 1.0)
+    assert gates.popularity(perfect, dict.fromkeys(gates.METRICS, 0.0), 1.0).outcome == "pass"
+    verdict = gates.labels(found, 1, LIMITS)
+    assert (verdict.gate, verdict.outcome) == ("labels", outcome)
+    assert f"by {found} test labels of 1 users" in verdict.reason
+    assert "(approval needed below 200, refused below 50)" in verdict.reason
+    small_shop = GateConfig.model_validate({"labels": {"warn": "off", "refuse": 1}})
+    assert gates.labels(found, 1, small_shop).outcome == "pass"
+
+
 def test_floors_are_asked_where_they_are_set() -> None:
     assert gates.floors(OWN, LIMITS) == []
     strict = GateConfig.model_validate({"hr_at_10": {"warn": 0.6}, "ndcg_at_10": {"refuse": 0.3}})
@@ -238,6 +254,7 @@ def test_a_level_that_is_not_given_keeps_its_default() -> None:
             "evaluate.gates.shrink.refuse=0.05",
             "shrink.refuse must lie above shrink.warn: 0.05, 0.1",
         ),
+        ("evaluate.gates.labels.refuse=300", "labels.refuse must lie below labels.warn: 300, 200"),
         ("evaluate.gates.hr_at_10={warn=0.1,refuse=0.2}", "hr_at_10.refuse must lie below"),
         ("evaluate.gates.approve_input=['psi']", "approve_input names psi, which is no limit"),
         ("evaluate.gates.tolerance=1", "evaluate.gates.tolerance"),
@@ -257,6 +274,7 @@ def test_numbers_are_json(points: np.ndarray) -> None:
         gates.on_sheet(found, LIMITS),
         gates.radius(found, LIMITS),
         gates.at_origin(found, LIMITS),
+        gates.labels(450, 150, LIMITS),
         gates.active("v", dict.fromkeys(gates.METRICS, differs(0, 0, 0)), LIMITS),
         gates.catalogue(1, 2, LIMITS),
     ]
