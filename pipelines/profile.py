@@ -98,7 +98,8 @@ def load_profile(name: str, overrides: list[str] | None = None) -> Profile:
 
     Args:
         name: `default`, another name that comes with the package, or the path of a `.toml` file.
-        overrides: `section.setting=value`, the value written as in TOML.
+        overrides: `section.setting=value`, the value written as in TOML; spaces around the sign
+            do not count.
 
     Raises:
         UsageError: no such profile, not TOML, or a setting that is unknown or out of range.
@@ -152,14 +153,14 @@ def _first_error(error: ValidationError) -> tuple[Any, list[str]]:
 
 
 def _replace(settings: dict[str, Any], override: str) -> None:
-    place, equals, text = override.partition("=")
+    place, equals, text = (part.strip() for part in override.partition("="))
     if not equals or not place:
         raise UsageError(f"{override} is no setting: write section.setting=value.")
     try:
         value = tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
         value = text
-    *sections, key = place.strip().split(".")
+    *sections, key = place.split(".")
     for section in sections:
         settings = settings.setdefault(section, {})
         if not isinstance(settings, dict):

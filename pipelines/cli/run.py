@@ -32,20 +32,18 @@ def run_flow(
 ) -> str:
     """Run the flow in this process; see `prepare_night` for the Prefect server it tells."""
     source, runs = prepare_night(source, as_of.date(), profile, settings, runs)
-    from pipelines.flows.forms import RetrainForm  # noqa: PLC0415  seconds to import
+    from pipelines.flows.forms import RetrainForm, checked  # noqa: PLC0415  seconds to import
     from pipelines.flows.retrain import daily_retrain  # noqa: PLC0415
 
-    run_id = daily_retrain(
-        RetrainForm(
-            source=source,
-            as_of=as_of.date(),
-            profile=profile,
-            settings=settings or [],
-            start="cold",
-            runs=runs,
-        )
-    )
-    return str(run_id)
+    form = {
+        "source": source,
+        "as_of": as_of.date(),
+        "profile": profile,
+        "settings": settings or [],
+        "start": "cold",
+        "runs": runs,
+    }
+    return str(daily_retrain(checked(RetrainForm, form)))
 
 
 def prepare_night(

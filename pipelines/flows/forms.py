@@ -32,14 +32,15 @@ from pipelines.runs import StageName
 NIGHTS_AT_MOST = 400
 
 _Address = Annotated[
-    str, StringConstraints(strip_whitespace=True, pattern=r"^((az|abfss|file)://|/)\S+$")
+    str, StringConstraints(strip_whitespace=True, pattern=r"^((az|abfss|file)://|/)\S(.*\S)?$")
 ]
 _RunId = Annotated[
     str,
     StringConstraints(strip_whitespace=True, pattern=r"^\d{4}-\d{2}-\d{2}-[0-9a-f]{10}$"),
 ]
 _Words = Annotated[str, StringConstraints(strip_whitespace=True, min_length=3, max_length=500)]
-_Setting = Annotated[str, StringConstraints(pattern=r"^[^=\s]+=")]
+# What `load_profile` takes as a setting: in TOML there may be spaces around the sign.
+_Setting = Annotated[str, StringConstraints(pattern=r"^\s*[^=\s][^=]*=")]
 
 _Day = Annotated[
     date, WithJsonSchema({"type": "string", "format": "date", "pattern": r"^\d{4}-\d{2}-\d{2}"})

@@ -9,6 +9,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from pipelines.cli.run import run_flow
+from pipelines.errors import UsageError
+from pipelines.flows.forms import RetrainForm
 from pipelines.importing.mapping import mapping_names
 from pipelines.profile import profile_names
 from tests.cli.conftest import Fails
@@ -71,6 +74,29 @@ def test_an_unknown_setting(preprocess: Fails, raw: Path) -> None:
 def test_the_whole_job_tells_it_once_too(fails: Fails, tmp_path: Path) -> None:
     words = ("--input", str(tmp_path / "nowhere"), "--as-of", DAYS[1])
     assert fails("run", *words, code=2).startswith("There are no interactions in file:///")
+
+
+def flow_of(monkeypatch: pytest.MonkeyPatch, source: str) -> list[RetrainForm]:
+    """The forms that `run_flow` fills in for an input, instead of flow runs."""
+    filled_in: list[RetrainForm] = []
+    monkeypatch.setattr("pipelines.cli.run.prepare_night", lambda *_: (source, "az://runs"))
+    monkeypatch.setattr("pipelines.flows.retrain.daily_retrain", filled_in.append)
+    return filled_in
+
+
+def test_what_a_profile_takes_the_flow_takes_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    settings, source = ["train.epochs = 5"], "az://raw/my folder"
+    filled_in = flow_of(monkeypatch, source)
+    run_flow(source, datetime(2024, 1, 7), profile="default", settings=settings, runs=None)
+    (form,) = filled_in
+    assert (form.source, form.settings, form.start) == (source, settings, "cold")
+
+
+def test_what_the_flow_does_not_take_is_told_in_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    filled_in = flow_of(monkeypatch, "az://raw/a\nb")
+    with pytest.raises(UsageError, match=r"The field source of the form: .*nothing was run"):
+        run_flow("az://raw", datetime(2024, 1, 7), profile="default", settings=None, runs=None)
+    assert not filled_in
 
 
 def test_no_java_and_then_stages_out_of_order(

@@ -173,6 +173,7 @@ def test_a_wrong_setting_is_named_with_its_place(
         ('preprocess.split="leave_last_out"', "leave_last_out"),
         ("preprocess.split=leave_last_out", "leave_last_out"),
         ("preprocess.split='leave_last_out'", "leave_last_out"),
+        ("preprocess.split = leave_last_out ", "leave_last_out"),
         ('preprocess.label_events=["purchase", "view"]', ("purchase", "view")),
         ('preprocess.drop={free = "price = 0"}', {"free": "price = 0"}),
         ("preprocess.drop.free=price = 0", "price = 0"),

@@ -34,7 +34,9 @@ BAD = [
     (daily_retrain, {"source": "s3://raw"}, "form.source"),
     (daily_retrain, {"as_of": "30.06.2024"}, "form.as_of"),
     (daily_retrain, {"profile": "/etc/passwd"}, "form.profile"),
+    (daily_retrain, {"source": "az://"}, "form.source"),
     (daily_retrain, {"settings": ["train.epochs 5"]}, "form.settings"),
+    (daily_retrain, {"settings": [" = 5"]}, "form.settings"),
     (daily_retrain, {"train_on": "moon"}, "form.train_on"),
     (daily_retrain, {"force": True}, "'why' is a required property"),
     (daily_retrain, {"force": True, "why": None, "who": "Ann"}, "form.why"),
@@ -109,6 +111,23 @@ def test_a_form_refuses_in_one_sentence(kind: Any, values: dict[str, Any], said:
     assert said in str(refused.value)
     assert str(refused.value).endswith("nothing was run, correct it and start again.")
     assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("flow", [daily_retrain, backfill])
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"settings": ["train.epochs = 5", "preprocess.drop.free=price = 0"]},
+        {"source": "az://raw/my folder", "runs": "file:///my runs"},
+    ],
+)
+def test_spaces_are_taken_where_the_profile_and_the_stores_take_them(
+    flow: Any, change: dict[str, Any]
+) -> None:
+    filled_in = GOOD[flow] | change
+    api_says(flow, filled_in)
+    form = checked(RetrainForm if flow is daily_retrain else BackfillForm, filled_in)
+    assert filled_in.items() <= form.model_dump(mode="json").items()
 
 
 def test_a_form_stays_as_it_is() -> None:
