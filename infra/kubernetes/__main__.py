@@ -19,7 +19,14 @@ from typing import Any
 HERE = Path(__file__).resolve().parent
 
 # In the order in which a cluster must meet them.
-CLUSTER = ("namespace.yaml", "accounts.yaml", "spark.yaml", "server.yaml", "workers.yaml")
+CLUSTER = (
+    "namespace.yaml",
+    "gpu.yaml",
+    "accounts.yaml",
+    "spark.yaml",
+    "server.yaml",
+    "workers.yaml",
+)
 ALONE = ("preprocess.yaml",)
 # What sets each apart from pool.json, in which the jobs of all pools are the same.
 POOLS = ("pool-cpu.json", "pool-gpu.json")

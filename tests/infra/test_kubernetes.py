@@ -240,6 +240,51 @@ def test_pools_are_terraforms(objects, files):
         assert pool == "services" or pool in tolerated
 
 
+def tolerates(pod: dict[str, Any], key: str, value: str) -> bool:
+    return any(
+        toleration["key"] == key
+        and (toleration["operator"] == "Exists" or toleration["value"] == value)
+        for toleration in pod["tolerations"]
+    )
+
+
+def test_gpus_are_offered_where_training_asks_for_one(objects, files):
+    """A driver alone is not enough: without the plugin no machine has an nvidia.com/gpu."""
+    training = rendered("gpu", files)["spec"]["template"]["spec"]
+    daemon = of_kind(objects, "DaemonSet")["nvidia-device-plugin"]
+    plugin = daemon["spec"]["template"]["spec"]
+    assert plugin["nodeSelector"] == training["nodeSelector"] == {"hyperrec.io/pool": "gpu"}
+    text = (AZURE / "modules" / "cluster" / "main.tf").read_text()
+    assert 'gpu_driver = each.key == "gpu" ? "Install"' in text
+    taints = re.findall(r'"([^"=]+)=([^":]+):NoSchedule"', text)
+    assert len(taints) == 3
+    names = {"${local.label}": "hyperrec.io/pool", "${each.key}": "gpu"}
+    for key, value in taints:
+        taint = names.get(key, key), names.get(value, value)
+        assert tolerates(plugin, *taint), taint
+        assert tolerates(training, *taint), taint
+
+    (container,) = plugin["containers"]
+    image, _, version = container["image"].rpartition(":")
+    assert image == "nvcr.io/nvidia/k8s-device-plugin"
+    assert re.fullmatch(r"v\d+\.\d+\.\d+", version)
+    (mount,), (volume,) = container["volumeMounts"], plugin["volumes"]
+    assert mount["mountPath"] == volume["hostPath"]["path"] == "/var/lib/kubelet/device-plugins"
+
+
+def test_only_the_namespace_of_the_plugin_may_mount_the_host(objects):
+    enforced = {
+        name: found["metadata"]["labels"]["pod-security.kubernetes.io/enforce"]
+        for name, found in of_kind(objects, "Namespace").items()
+    }
+    assert enforced == {"hyperrec": "restricted", "gpu": "privileged"}
+    there = {(o["kind"], o["metadata"]["name"]) for o in objects
+             if o["metadata"].get("namespace") == "gpu"}  # fmt: skip
+    assert there == {("NetworkPolicy", "gpu"), ("DaemonSet", "nvidia-device-plugin")}
+    closed = of_kind(objects, "NetworkPolicy")["gpu"]["spec"]
+    assert closed == {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]}
+
+
 def test_the_jobs_environment_is_what_the_code_reads(objects):
     read = {name.upper() for name in Environment.model_fields}
     told = set(of_kind(objects, "ConfigMap")["stores"]["data"])
