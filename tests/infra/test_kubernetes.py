@@ -346,6 +346,19 @@ def test_databricks_submits_a_verb_that_exists():
     assert set(words) <= offered
 
 
+def test_databricks_trains_on_no_day_that_is_not_named():
+    """The day of the job's start, which Databricks could fill in, is not over."""
+    job = json.loads((HERE.parent / "databricks" / "job.json").read_text())
+    # The service wants a default of every parameter: this one is no day.
+    (default,) = (p["default"] for p in job["parameters"] if p["name"] == "as_of")
+    assert "{{" not in default
+    words = ["--input", "az://raw", "--as-of"]
+    command = preprocess_command()
+    assert command.make_context("preprocess", [*words, "2026-11-20"])
+    with pytest.raises(typer.BadParameter, match=f"'{default}' does not match the formats"):
+        command.make_context("preprocess", [*words, default])
+
+
 def preprocess_command() -> Any:
     stage = importlib.import_module("pipelines.cli.stage")
     return typer.main.get_command(stage.app).commands["preprocess"]
