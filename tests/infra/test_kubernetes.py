@@ -304,6 +304,22 @@ def test_the_workers_settings_are_prefects(objects, monkeypatch):
     assert settings.cluster_uid == "hyperrec"
 
 
+def test_the_guide_reaches_the_server_and_its_password(objects):
+    """From outside the network: the service by name and port, and the secret that jobs use."""
+    guide = (AZURE / "README.md").read_text().replace("\\\n    ", "")
+    service = of_kind(objects, "Service")["prefect-server"]
+    namespace, (port,) = service["metadata"]["namespace"], service["spec"]["ports"]
+    assert (
+        f"kubectl port-forward --namespace {namespace} service/prefect-server 4200:{port['port']}"
+    ) in guide
+    assert "export PREFECT_API_URL=http://127.0.0.1:4200/api\n" in guide
+    (secret,) = of_kind(objects, "SecretProviderClass")["prefect"]["spec"]["secretObjects"]
+    (key,) = (entry["key"] for entry in secret["data"])
+    told = f"kubectl get secret {secret['secretName']} --namespace {namespace} "
+    assert f"export PREFECT_API_AUTH_STRING=$({told}" in guide
+    assert f"jsonpath='{{.data.{key}}}' | base64 --decode" in guide
+
+
 def test_sparks_settings_are_known_to_this_spark(objects):
     """A setting that is misspelt, or gone in this version, is passed over without a word."""
     text = of_kind(objects, "ConfigMap")["spark"]["data"]["spark-defaults.conf"]
