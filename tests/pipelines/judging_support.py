@@ -31,17 +31,18 @@ Change = Callable[[str, bytes], bytes]
 
 @dataclass(frozen=True)
 class Nights:
-    """Where nights are kept, and the trained run that they are made of."""
+    """Where nights are kept, the trained run that they are made of, and what their input is."""
 
     model: Run
     storage: Storage
+    source: str = "file:///raw"
 
     def prepared(self, number: int, *overrides: str, change: Change | None = None) -> Run:
         """A night so many days after the first, its first two stages done."""
         profile = load_profile("default", [*SMALL, "evaluate.minimum_ratio=0", *overrides])
         record = RunRecord.identify(
             as_of=FIRST + timedelta(days=number),
-            source=self.model.record.input,
+            source=self.source,
             listing=[],
             configuration=profile.model_dump(mode="json"),
         )

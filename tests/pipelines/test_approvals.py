@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -185,6 +186,20 @@ def test_an_older_night_does_not_overtake(nights: Nights, account: Account) -> N
     approve(late, who="anna", why="the newer one is odd", force=True)
     run_export(late)
     assert active(account) == late.run_id
+
+
+def test_another_shops_day_does_not_hold_back_a_run_that_is_not_held_against_it(
+    nights: Nights, account: Account
+) -> None:
+    apart = "evaluate.gates.against_active=false"
+    other = replace(nights, source="file:///other")
+    newer = nights.published(1, apart)
+    for late in (nights.judged(0, apart), other.judged(0)):
+        with pytest.raises(OvertakenError, match="is of a later day"):
+            run_export(late)
+    assert active(account) == newer.run_id
+    older = other.published(0, apart)
+    assert active(account) == older.run_id
 
 
 def test_a_night_judged_beside_another_version_is_judged_again(
