@@ -82,7 +82,7 @@ class AutoencoderConfig:
 
     def __post_init__(self) -> None:
         ranges.not_below_zero(self, "curvature")
-        ranges.at_least_one(self, "dimensions", "lags")
+        ranges.at_least(1, self, "dimensions", "lags")
         ranges.above_zero(self, "learning_rate")
         if any(width < 1 for width in self.hidden):
             raise ValueError(f"model.hidden is {self.hidden}; every width must be at least 1.")

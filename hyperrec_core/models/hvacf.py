@@ -258,7 +258,7 @@ class HVACF:
         own = None
         if self.knows_users:
             # A user whom training has not seen has no point; the origin stands in.
-            points = poincare.from_lorentz(self._state[_USERS])[batch.users.clamp_min(0)]
+            points = poincare.from_lorentz(self._state[_USERS][batch.users.clamp_min(0)])
             own = torch.where((batch.users >= 0).unsqueeze(1), points, 0.0)
         past = Past(place, batch.lags, owner, len(sizes))
         return poincare.to_lorentz(self._users(self._state, items, past, own))

@@ -74,7 +74,7 @@ class PointsConfig:
             self, "lags", "scale", "list_size", "learning_rate", "maximum_step",
             "initial_width", "lag_learning_rate",
         )  # fmt: skip
-        ranges.at_least_two(self, "dimensions")
+        ranges.at_least(2, self, "dimensions")
         ranges.share(self, "recency")
         if not 0 <= self.pull < 1:
             raise ValueError(f"model.pull is {self.pull}; it must be from 0 to below 1.")

@@ -5,18 +5,13 @@ from __future__ import annotations
 import math
 
 
-def at_least_one(config: object, *names: str) -> None:
-    """Raise `ValueError` for the first of these settings that is below 1."""
+def at_least(least: int, config: object, *names: str) -> None:
+    """Raise `ValueError` for the first of these settings that is below a number."""
     for name in names:
-        if getattr(config, name) < 1:
-            raise ValueError(f"model.{name} is {getattr(config, name)}; it must be at least 1.")
-
-
-def at_least_two(config: object, *names: str) -> None:
-    """Raise `ValueError` for the first of these settings that is below 2."""
-    for name in names:
-        if getattr(config, name) < 2:
-            raise ValueError(f"model.{name} is {getattr(config, name)}; it must be at least 2.")
+        if getattr(config, name) < least:
+            raise ValueError(
+                f"model.{name} is {getattr(config, name)}; it must be at least {least}."
+            )
 
 
 def share(config: object, *names: str) -> None:

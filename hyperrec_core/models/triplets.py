@@ -68,8 +68,8 @@ class TripletsConfig:
     learning_rate: float = 0.05
 
     def __post_init__(self) -> None:
-        ranges.at_least_one(self, "lags", "negatives_per_label")
-        ranges.at_least_two(self, "dimensions")
+        ranges.at_least(1, self, "lags", "negatives_per_label")
+        ranges.at_least(2, self, "dimensions")
         ranges.above_zero(self, "learning_rate")
         ranges.share(self, "recency")
 
