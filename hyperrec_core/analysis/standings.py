@@ -202,7 +202,9 @@ def _work(contest: Contest) -> str:
     epochs = f", {races[0]['epochs']} epochs" if races[0]["epochs"] else ""
     tuning = contest.tuning()
     searched = tuning and contestants.SPACES[contest.model]
-    trials = f"; {len(tuning.trials)} trials" if tuning and searched else ""
+    trials = ""
+    if tuning and searched:
+        trials = f"; {(count := len(tuning.trials))} trial{'s' * (count != 1)}"
     return f"{seconds:.1f} s{epochs}{trials}"
 
 
