@@ -90,25 +90,32 @@ def copy(target: Any, source: Any) -> None:
 
 
 @numba.extending.intrinsic  # type: ignore[untyped-decorator]
-def prefetch(typing_context: Any, table: Any, row: Any) -> Any:
-    """Ask for a row of a float32 table that will be used soon, without waiting for it."""
+def prefetch(typing_context: Any, array: Any, index: Any) -> Any:
+    """Ask for what will be used soon, without waiting for it.
+
+    Of a float32 table [n, D] the row of that number, which is asked for to be written; of a vector
+    the line of memory that holds the element.
+    """
+    table = array.ndim == 2
+    length, write = (_PREFETCHED, 1) if table else (_LINE, 0)
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        array = context.make_array(signature.args[0])(context, builder, arguments[0])
-        index = context.cast(builder, arguments[1], signature.args[1], numba.types.intp)
+        held = context.make_array(signature.args[0])(context, builder, arguments[0])
+        first = context.cast(builder, arguments[1], signature.args[1], numba.types.intp)
         zero = ir.Constant(ir.IntType(64), 0)
         start = builder.bitcast(
             numba.core.cgutils.get_item_pointer(
-                context, builder, signature.args[0], array, [index, zero], wraparound=False
+                context, builder, signature.args[0], held, [first, zero][: array.ndim],
+                wraparound=False,
             ),
             ir.IntType(8).as_pointer(),
-        )
+        )  # fmt: skip
         hint = ir.FunctionType(ir.VoidType(), [start.type, *[ir.IntType(32)] * 3])
         function = builder.module.declare_intrinsic("llvm.prefetch", [start.type], hint)
-        for offset in range(0, _PREFETCHED, _LINE):
+        for offset in range(0, length, _LINE):
             line = builder.gep(start, [ir.Constant(ir.IntType(64), offset)])
-            # For writing, into all caches, as data.
-            builder.call(function, [line, *(ir.Constant(ir.IntType(32), n) for n in (1, 3, 1))])
+            # Into all caches, as data.
+            builder.call(function, [line, *(ir.Constant(ir.IntType(32), n) for n in (write, 3, 1))])
         return context.get_dummy_value()
 
-    return numba.types.void(table, row), generate
+    return numba.types.void(array, index), generate

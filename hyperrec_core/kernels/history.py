@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from hyperrec_core.kernels.compiled import ONE, ZERO, add, dot, kernel
+from hyperrec_core.kernels.compiled import ONE, ZERO, add, copy, dot, kernel
 
 
 @kernel
@@ -91,7 +91,7 @@ def scan(
                 factor *= by_lag[0] * np.float32(recency**beyond)
             add(running, points[low], -factor)
             low += 1
-        sums[h] = running
+        copy(sums[h], running)
 
 
 @kernel
@@ -124,4 +124,4 @@ def pull_scan(
             for d in range(len(running)):
                 points[p, d] = entry[p] * running[d]
         else:
-            points[p] = running
+            copy(points[p], running)

@@ -11,6 +11,7 @@ from hyperrec_core.kernels.batch import BLOCK, Batch, Room, Sums
 from hyperrec_core.kernels.compiled import ONE, TWO, ZERO, add, copy, dot, kernel, prefetch
 from hyperrec_core.kernels.loss import Scoring
 
+_FEW = 0.12  # of the negatives: where one pair after the other is as fast as the products
 LOSS, BY_LOG_SCALE = range(2)
 """Places in `Sums.totals`."""
 
@@ -51,7 +52,7 @@ def judge(
     time = ONE if scoring.flat else TWO
     examples = np.float32(len(batch.labels))
     # Summed here first: the parts' totals lie side by side, and cores would fight over them.
-    total, total_by_scale = 0.0, 0.0
+    total, total_by_scale, violators = 0.0, 0.0, 0
     ahead = batch.first_labels[base]
     for h in range(count):
         for b in range(batch.first_labels[base + h], batch.first_labels[base + h + 1]):
@@ -69,9 +70,10 @@ def judge(
             else:
                 own = dot(users[h], room.labels[i]) - time * users[h, 0] * room.labels[i, 0]
                 positive = scoring.scale * own
-            cost, by_positive, by_scale = loss.wmrb(
+            cost, by_positive, by_scale, found = loss.wmrb(
                 scoring, positive, z[h], examples, room.found, by_z[h]
             )
+            violators += found
             total += cost
             total_by_scale += by_scale
             pull = by_positive * loss.slope_of(scoring, own)
@@ -81,7 +83,7 @@ def judge(
             )  # fmt: skip
     sums.totals[LOSS] += total
     sums.totals[BY_LOG_SCALE] += total_by_scale
-    _pull_negatives(count, scoring, room)
+    _pull_negatives(count, violators < _FEW * count * len(offset), scoring, room)
 
 
 @kernel
@@ -129,20 +131,52 @@ def _pull_label(
 
 
 @kernel
-def _pull_negatives(count: int, scoring: Scoring, room: Room) -> None:
-    """`Score.pull_pairs` for a block; those by negatives are finished at the end of the part."""
+def _pull_negatives(count: int, few: bool, scoring: Scoring, room: Room) -> None:
+    """`Score.pull_pairs` for a block; those by negatives are finished at the end of the part.
+
+    Args:
+        count: histories.
+        few: whether few negatives pull: the products of matrices, mostly zeros, then cost more than
+            one pair after the other.
+        scoring: settings.
+        room: this part's memory.
+    """
     users, by_users = room.users[0, :count], room.users[2, :count]
-    share = room.users[1, :count]  # the operand is spent
-    by_z = room.z[1, :count]
+    by_z, duals, to_negatives = room.z[1, :count], room.negatives[0], room.negatives[1]
     chord = scoring.score != loss.INNER_PRODUCT
-    np.dot(by_z, room.negatives[0], share)
-    np.dot(by_z.T, users, room.negatives[2])
-    for h in range(count):
-        add(by_users[h], share[h], -TWO if chord else ONE)
-    for k in range(by_z.shape[1]):
-        add(room.negatives[1, k], room.negatives[2, k], ONE)
+    factor = -TWO if chord else ONE
+    if few:
+        _pull_pairs(factor, users, by_users, by_z, duals, to_negatives, room.found)
+    else:
+        share = room.users[1, :count]  # the operand is spent
+        np.dot(by_z, duals, share)
+        np.dot(by_z.T, users, room.negatives[2])
+        for h in range(count):
+            add(by_users[h], share[h], factor)
+        for k in range(by_z.shape[1]):
+            add(to_negatives[k], room.negatives[2, k], ONE)
     if chord and scoring.flat:
         column_sums = room.offset[1]
         for h in range(count):
             add(by_users[h, 1:], users[h, 1:], TWO * by_z[h].sum())
             add(column_sums, by_z[h], ONE)
+
+
+@kernel
+def _pull_pairs(
+    factor: Any, users: Any, by_users: Any, by_z: Any, duals: Any, to_negatives: Any, found: Any
+) -> None:
+    """Each user and each negative that pulls it, rows named by number as in `_pull_label`."""
+    for h in range(len(users)):
+        count = 0
+        for k in range(by_z.shape[1]):
+            found[count] = k
+            count += int(by_z[h, k] != ZERO)
+        for i in range(count):
+            k = found[i]
+            pull = by_z[h, k]
+            to_user = factor * pull
+            for d in range(users.shape[1]):
+                by_users[h, d] += to_user * duals[k, d]
+            for d in range(users.shape[1]):
+                to_negatives[k, d] += pull * users[h, d]

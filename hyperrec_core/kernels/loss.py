@@ -157,7 +157,8 @@ def wmrb(scoring: Scoring, positive: Any, z: Any, examples: Any, found: Any, by_
         by_z: derivatives by what z is of (see `slope_of`), added to, [N].
 
     Returns:
-        The loss, its derivative by the label's score, and that by the logarithm of the scale.
+        The loss, its derivative by the label's score, that by the logarithm of the scale, and how
+        many negatives violate the margin.
     """
     level = positive - ONE
     share = scoring.list_size / np.float32(len(z))
@@ -173,14 +174,14 @@ def wmrb(scoring: Scoring, positive: Any, z: Any, examples: Any, found: Any, by_
             by_z[k] += pull if z[k] > level else ZERO
     else:
         if math.isnan(level):  # no number: it would be below no limit, and the loss 0
-            return level, level, level
+            return level, level, level, 0
         limit, found_count = threshold(scoring, level), 0
         for k in range(len(z)):
             found[found_count] = k
             found_count += int(not z[k] >= limit)
         for i in range(found_count):
             if math.isnan(z[found[i]]):
-                return z[found[i]], z[found[i]], z[found[i]]
+                return z[found[i]], z[found[i]], z[found[i]], 0
             # Rounding may put a violator's score by a hair on the other side.
             over += max(score_of(scoring, z[found[i]]) - level, ZERO)
         count += np.float32(found_count)
@@ -189,7 +190,7 @@ def wmrb(scoring: Scoring, positive: Any, z: Any, examples: Any, found: Any, by_
             by_z[found[i]] += factor * slope_of(scoring, z[found[i]])
     # The scale multiplies all scores: the sum of score times derivative, over violators and label.
     by_log_scale = factor * (over - count)
-    return np.log1p(over * share), -factor * count, by_log_scale
+    return np.log1p(over * share), -factor * count, by_log_scale, int(count)
 
 
 @kernel

@@ -6,8 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from hyperrec_core.kernels.compiled import kernel
+from hyperrec_core.kernels.compiled import kernel, prefetch
 from hyperrec_core.kernels.splitmix import below, mix, number
+
+_INTS, _LONGS = 16, 8  # numbers of four and eight bytes in a line of memory
+_MOST = 1024  # items of a row: what follows, the processor foresees
 
 
 @kernel
@@ -116,6 +119,7 @@ def pack(
         stream: of their draw.
         place: scratch, int32 [vocabulary], all -1.
     """
+    _fetch(items, offsets, rows, ends, positions, chosen, starts, order)
     count_items = count_histories = count_labels = 0
     for segment in order:
         low, high = starts[segment], starts[segment + 1]
@@ -179,6 +183,39 @@ def pack(
         flat_items, flat_events, segments, heads, users, new_ends, lengths, first_labels,
         candidates, seen,
     )  # fmt: skip
+
+
+@kernel
+def _fetch(
+    items: Any,
+    offsets: Any,
+    rows: Any,
+    ends: Any,
+    positions: Any,
+    chosen: Any,
+    starts: Any,
+    order: Any,
+) -> None:
+    """Ask for all that segments are made of, which lies all over the memory.
+
+    What leads to the next thing is asked for of all segments first: waits overlap.
+    """
+    for segment in order:
+        prefetch(starts, segment)
+    for segment in order:
+        prefetch(chosen, starts[segment])
+    for segment in order:
+        first, last = chosen[starts[segment]], chosen[starts[segment + 1] - 1]
+        prefetch(rows, first)
+        for label in range(first, last + 1, _LONGS):
+            prefetch(ends, label)
+            prefetch(positions, label)
+    for segment in order:
+        prefetch(offsets, rows[chosen[starts[segment]]])
+    for segment in order:
+        row = rows[chosen[starts[segment]]]
+        for p in range(offsets[row], min(offsets[row + 1], offsets[row] + _MOST), _INTS):
+            prefetch(items, p)
 
 
 @kernel

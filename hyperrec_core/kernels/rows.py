@@ -7,9 +7,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from hyperrec_core.kernels.compiled import HALF, ONE, TWO, ZERO, dot, kernel
+from hyperrec_core.kernels.compiled import HALF, ONE, TWO, ZERO, dot, kernel, prefetch
 from hyperrec_core.kernels.loss import squared_chord
 
+_AHEAD = 32  # places
 _SMALL_NORM = np.float32(1e-9)  # as in `spaces`: sinh(n) / n is 1 below
 # 1 / n!: the next terms, y^4 / 8! and y^4 / 9!, are below half a unit in the last place.
 _2, _3, _4, _5, _6, _7 = (np.float32(1.0 / math.factorial(n)) for n in range(2, 8))
@@ -42,7 +43,10 @@ def number(first: Any, second: Any, place: Any, rows: Any, numbers: Any) -> int:
     """
     count = i = 0
     for index in (first, second):
-        for row in index:
+        for j in range(len(index)):
+            if j + _AHEAD < len(index):
+                prefetch(place, index[j + _AHEAD])
+            row = index[j]
             if place[row] < 0:
                 place[row] = count
                 rows[count] = row

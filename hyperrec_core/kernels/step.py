@@ -18,7 +18,7 @@ import numpy as np
 
 from hyperrec_core.kernels import loss, meeting, rows, users
 from hyperrec_core.kernels.batch import BLOCK, Batch, Sizes, Sums, Weights, furnish
-from hyperrec_core.kernels.compiled import ONE, TWO, ZERO, add, kernel, prefetch
+from hyperrec_core.kernels.compiled import ONE, TWO, ZERO, add, copy, kernel, prefetch
 from hyperrec_core.kernels.judge import judge
 from hyperrec_core.kernels.loss import Scoring
 from hyperrec_core.kernels.meeting import Meeting
@@ -105,7 +105,9 @@ def derive(work: Work) -> None:
     duals, to_negatives = room.negatives[0], room.negatives[1]
     time = ZERO if scoring.flat else -ONE
     for k in range(len(batch.negatives)):
-        duals[k] = target[batch.negatives[k]]
+        prefetch(target, batch.negatives[k])
+    for k in range(len(batch.negatives)):
+        copy(duals[k], target[batch.negatives[k]])
     loss.negatives_matrix(scoring, duals, room.matrix, room.offset[0])
     duals[:, 0] *= time
     to_negatives[:] = ZERO

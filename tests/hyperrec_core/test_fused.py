@@ -10,6 +10,8 @@ import torch
 
 from hyperrec_core.examples import Shuffled
 from hyperrec_core.histories import Histories
+from hyperrec_core.kernels import batch as layout
+from hyperrec_core.kernels import judge, loss
 from hyperrec_core.models import PointsConfig, build, restore
 from hyperrec_core.models.fused import can_fuse
 from tests.hyperrec_core.test_histories import table
@@ -139,6 +141,30 @@ def test_every_aggregator(histories, aggregator, events, geometry):
 )
 def test_every_optimiser_and_setting(histories, geometry, score, settings):
     check(histories, configured(geometry=geometry, score=score, **settings))
+
+
+@pytest.mark.parametrize("flat", [True, False])
+@pytest.mark.parametrize("score", [loss.INNER_PRODUCT, loss.DISTANCE])
+def test_a_few_negatives_pull_as_the_products_say(flat, score):
+    """Of histories without any, with some, and with all of the negatives above the margin."""
+    rng = np.random.default_rng(5)
+    sizes = layout.Sizes(items=0, cells=0, histories=12, floats=0)
+    width, negatives = 7, 20
+    floats = 12 * (3 * width + 2 + 2 * negatives) + negatives * (4 * width + 2)
+    memory = rng.normal(size=floats + layout.BLOCK * width).astype(np.float32)
+    scoring = loss.Scoring(flat, score, np.float32(3), np.float32(100))
+    results = []
+    for few in (True, False):
+        room = layout.furnish(
+            memory.copy(), np.empty(negatives + 1, np.int32), sizes, negatives, width
+        )
+        by_z = room.z[1]
+        by_z[by_z < np.linspace(-5, 5, len(by_z))[:, None]] = 0
+        judge._pull_negatives(len(by_z) - 1, few, scoring, room)
+        results.append((room.users[2], room.negatives[1], room.offset[1]))
+    assert 0 < np.count_nonzero(by_z) < by_z.size and by_z[0].all() and not by_z[-1].any()
+    for found, wanted in zip(*results, strict=True):
+        np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize(
