@@ -204,7 +204,8 @@ def _work(contest: Contest) -> str:
     searched = tuning and contestants.SPACES[contest.model]
     trials = ""
     if tuning and searched:
-        trials = f"; {(count := len(tuning.trials))} trial{'s' * (count != 1)}"
+        count = len(tuning.trials)
+        trials = f"; {count} trial" if count == 1 else f"; {count} trials"
     return f"{seconds:.1f} s{epochs}{trials}"
 
 
